@@ -1,0 +1,1 @@
+"""The KYB risk-assessment service around the compiled core."""

@@ -1,0 +1,1 @@
+"""What the service finds out itself: one protocol, one module per source."""

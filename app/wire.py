@@ -1,0 +1,350 @@
+"""The msgspec types of requests, answers and problems, and their enumerations.
+
+The profile's types are the one description of what a caller may send: the decoder, the OpenAPI document and the
+scoring core's field catalogue are all made from them. Absent and null both decode to None and mean missing.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+NUMBER_LIMIT = 1e15
+
+Text = Annotated[str, Meta(min_length=1, max_length=512)]
+ShortText = Annotated[str, Meta(min_length=1, max_length=128)]
+Country = Annotated[
+    str,
+    Meta(
+        min_length=2,
+        max_length=8,
+        description="ISO 3166-1 alpha-2, or ISO 3166-2 for a subdivision (US-DE)",
+        extra={"kind": "country"},
+    ),
+]
+Currency = Annotated[str, Meta(pattern="^[A-Z]{3}$", description="ISO 4217")]
+Amount = Annotated[float, Meta(ge=-NUMBER_LIMIT, le=NUMBER_LIMIT, description="units of `currency`")]
+PositiveAmount = Annotated[float, Meta(ge=0, le=NUMBER_LIMIT, description="units of `currency`")]
+Count = Annotated[int, Meta(ge=0, le=1_000_000_000)]
+Percent = Annotated[float, Meta(ge=0, le=100)]
+Date = Annotated[dt.date, Meta(description="ISO 8601; at most one day ahead (UTC)")]
+Lei = Annotated[str, Meta(pattern="^[A-Z0-9]{18}[0-9]{2}$", description="ISO 17442")]
+
+BusinessStatus = Literal["active", "inactive", "dissolved", "in_liquidation", "unknown"]
+AddressKind = Literal["operating", "registered_agent", "virtual", "residential"]
+DeliveryChannel = Literal["face_to_face", "remote_verified", "remote", "intermediary"]
+LicenceStatus = Literal["held", "not_required", "applied_for", "missing", "revoked"]
+AuditOpinion = Literal["unqualified", "qualified", "adverse", "disclaimer", "unaudited"]
+MediaSeverity = Literal["none", "low", "medium", "high"]
+IndustryScheme = Literal["nace", "naics", "sic", "isic", "mcc"]
+OwnerKind = Literal["person", "company", "trust", "state"]
+ScreeningStatus = Literal["clear", "potential", "confirmed", "not_screened"]
+EvidenceStatus = Literal["ok", "not_screened", "not_configured", "stale", "timeout", "unavailable", "invalid"]
+Level = Literal["low", "medium", "high", "critical"]
+Decision = Literal["approve", "review", "decline"]
+Category = Literal["financial", "operational", "compliance", "geographic", "ownership", "industry", "reputational"]
+Explain = Literal["top", "full"]
+
+
+class Request(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """Base of everything a caller sends: unknown fields are refused."""
+
+
+class Industry(Request):
+    scheme: IndustryScheme
+    code: Annotated[str, Meta(min_length=1, max_length=16, pattern="^[0-9A-Z][0-9A-Z. ]*$")]
+
+
+class Address(Request):
+    street: Text | None = None
+    city: ShortText | None = None
+    region: ShortText | None = None
+    postal_code: ShortText | None = None
+    country: Country | None = None
+    kind: AddressKind | None = None
+
+
+class Business(Request):
+    name: Text
+    jurisdiction: Country
+    id: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+    aliases: Annotated[list[Text], Meta(max_length=100)] | None = None
+    registration_number: ShortText | None = None
+    incorporated_on: Date | None = None
+    status: BusinessStatus | None = None
+    legal_form: ShortText | None = None
+    lei: Lei | None = None
+    vat_number: ShortText | None = None
+    is_shell_bank: bool | None = None
+    industry: Industry | None = None
+    operating_countries: Annotated[list[Country], Meta(max_length=300)] | None = None
+    address: Address | None = None
+    website: Annotated[str, Meta(min_length=1, max_length=2048)] | None = None
+    email: Annotated[str, Meta(min_length=3, max_length=320)] | None = None
+    phone: Annotated[str, Meta(min_length=3, max_length=32)] | None = None
+    employees: Count | None = None
+    delivery_channel: DeliveryChannel | None = None
+    cash_intensive: bool | None = None
+    licence_status: LicenceStatus | None = None
+
+
+class Owner(Request):
+    name: Text
+    kind: OwnerKind | None = None
+    country: Country | None = None
+    share_pct: Percent | None = None
+    birth_date: Date | None = None
+    is_pep: bool | None = None
+    registration_number: ShortText | None = None
+    lei: Lei | None = None
+
+
+class Director(Request):
+    name: Text
+    country: Country | None = None
+    birth_date: Date | None = None
+    is_pep: bool | None = None
+
+
+class Ownership(Request):
+    owners: Annotated[list[Owner], Meta(max_length=500)] | None = None
+    directors: Annotated[list[Director], Meta(max_length=500)] | None = None
+    layers: Annotated[int, Meta(ge=0, le=1000)] | None = None
+    has_nominees: bool | None = None
+    has_bearer_shares: bool | None = None
+
+
+class Statement(Request):
+    period_end: Date | None = None
+    period_months: Annotated[int, Meta(ge=1, le=36)] | None = None
+    total_assets: PositiveAmount | None = None
+    current_assets: PositiveAmount | None = None
+    cash: Amount | None = None
+    receivables: PositiveAmount | None = None
+    inventories: PositiveAmount | None = None
+    fixed_assets: PositiveAmount | None = None
+    current_liabilities: PositiveAmount | None = None
+    long_term_liabilities: PositiveAmount | None = None
+    total_liabilities: PositiveAmount | None = None
+    retained_earnings: Amount | None = None
+    revenue: Amount | None = None
+    cost_of_sales: Amount | None = None
+    gross_profit: Amount | None = None
+    sga_expense: Amount | None = None
+    operating_expenses: Amount | None = None
+    depreciation: Amount | None = None
+    ebit: Amount | None = None
+    interest_expense: Amount | None = None
+    ebt: Amount | None = None
+    net_income: Amount | None = None
+    operating_cash_flow: Amount | None = None
+    market_value_of_equity: PositiveAmount | None = None
+    shares_outstanding: PositiveAmount | None = None
+
+
+class Financials(Request):
+    currency: Currency | None = None
+    listed: bool | None = None
+    manufacturer: bool | None = None
+    audit_opinion: AuditOpinion | None = None
+    filing_overdue_days: Annotated[int, Meta(ge=0, le=100_000)] | None = None
+    current: Statement | None = None
+    prior: Statement | None = None
+
+
+class Signals(Request):
+    adverse_media_count: Count | None = None
+    adverse_media_severity: MediaSeverity | None = None
+    litigation_count: Count | None = None
+    insolvency_events: Count | None = None
+    regulatory_actions: Count | None = None
+    director_turnover_12m: Count | None = None
+    website_verified: bool | None = None
+
+
+class Profile(Request):
+    """A business as its caller describes it. Only its name and jurisdiction are required."""
+
+    business: Business
+    ownership: Ownership | None = None
+    financials: Financials | None = None
+    signals: Signals | None = None
+
+
+class Reason(Struct, frozen=True):
+    """One characteristic's contribution to the score."""
+
+    code: str
+    characteristic: str
+    category: Category
+    points: float
+    observed: float | bool | str | None
+    attribute: str
+    missing: bool
+    message: str
+
+
+class CategoryPoints(Struct, frozen=True):
+    name: Category
+    points: float
+    max_points: float
+
+
+class AppliedOverride(Struct, frozen=True):
+    """A rule outside the sum that held: an override of the model, or the floor of a category."""
+
+    code: str
+    floor: Level
+    decision: Decision
+    legal: bool
+    message: str
+
+
+class Hit(Struct, frozen=True):
+    subject: str
+    list: str
+    list_version: str
+    kind: Literal["sanction", "pep", "other"]
+    entity_id: str
+    matched_name: str
+    score: float
+    explanation: str
+
+
+class Screening(Struct, frozen=True):
+    """What screening found, for people; the scored facts are `app.evidence.base.ScreeningFacts`."""
+
+    status: ScreeningStatus
+    hits: list[Hit] = []
+
+
+class Evidence(Struct, frozen=True):
+    source: str
+    status: EvidenceStatus
+    version: str | None = None
+    fetched_at: str | None = None
+
+
+class Distress(Struct, frozen=True):
+    """A financial distress model: its raw value, its zone, what it lacks, and whether the score used it."""
+
+    model: str
+    value: float | None
+    zone: str | None
+    missing: list[str]
+    used: bool
+
+
+class Effective(Struct, frozen=True):
+    """The level and decision in force: the recorded ones, or those a person decided later."""
+
+    level: Level
+    decision: Decision
+    override_id: str | None = None
+
+
+class ModelRef(Struct, frozen=True):
+    id: str
+    version: str
+    sha256: str
+
+
+class Assessment(Struct, frozen=True):
+    """The explained answer. `base` plus the points of all characteristics is the score, to the hundredth."""
+
+    id: str | None
+    created_at: str | None
+    as_of: str
+    business_id: str | None
+    score: Annotated[float, Meta(ge=0, le=100)]
+    level: Level
+    decision: Decision
+    completeness: Annotated[float, Meta(ge=0, le=1)]
+    score_range: tuple[float, float]
+    base: float
+    categories: list[CategoryPoints]
+    reasons: list[Reason]
+    overrides: list[AppliedOverride]
+    screening: Screening
+    evidence: list[Evidence]
+    distress: list[Distress]
+    degraded: bool
+    effective: Effective
+    model: ModelRef
+
+
+class Fault(Struct, frozen=True):
+    """Where a body is wrong (RFC 6901 pointer) and what would be right."""
+
+    pointer: str
+    detail: str
+
+
+class Problem(Struct, frozen=True, omit_defaults=True):
+    """RFC 9457 problem details."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str | None = None
+    errors: list[Fault] = []
+
+
+class AssessmentList(Struct, frozen=True):
+    items: list[Assessment]
+    next_cursor: str | None
+
+
+class Batch(Request):
+    items: Annotated[list[Profile], Meta(min_length=1, max_length=1000)]
+
+
+class BatchItem(Struct, frozen=True, omit_defaults=True):
+    index: int
+    status: int
+    assessment: Assessment | None = None
+    problem: Problem | None = None
+
+
+class BatchAnswer(Struct, frozen=True):
+    items: list[BatchItem]
+
+
+class Difference(Struct, frozen=True):
+    pointer: str
+    recorded: Any
+    replayed: Any
+
+
+class Replay(Struct, frozen=True, omit_defaults=True):
+    identical: bool
+    differences: list[Difference] = []
+
+
+class ModelSummary(Struct, frozen=True):
+    id: str
+    version: str
+    sha256: str
+    title: str
+    active: bool
+
+
+class ModelList(Struct, frozen=True):
+    items: list[ModelSummary]
+
+
+class ModelDetail(Struct, frozen=True):
+    id: str
+    version: str
+    sha256: str
+    title: str
+    active: bool
+    definition: dict[str, Any]
+
+
+class Health(Struct, frozen=True):
+    status: Literal["ok"]
+    version: str
