@@ -1,0 +1,219 @@
+"""The model: what a model file says, typed. `load` reads one file and refuses it with every fault listed."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+from core.catalogue import Catalogue
+from core.conditions import Condition, Rule
+from core.document import Faults, Mapping, Sequence, Text
+from core.formula import Formula
+
+LEVELS = ("low", "medium", "high", "critical")
+DECISIONS = ("approve", "review", "decline")
+CATEGORIES = ("financial", "operational", "compliance", "geographic", "ownership", "industry", "reputational")
+DISTRESS_MODELS = (
+    "altman_z",
+    "altman_z_prime",
+    "altman_z_double_prime",
+    "zmijewski",
+    "ohlson_o",
+    "springate",
+    "beneish_m",
+    "piotroski_f",
+)
+DISTRESS_CHOICES = (*DISTRESS_MODELS[:4], "none")
+FLAG_VALUES = ("false", "true")
+HUNDREDTHS = 100
+MAX_SCORE = 100 * HUNDREDTHS
+
+
+class ModelRefused(Exception):
+    """A model file with faults; all of them, each with its line."""
+
+    def __init__(self, name: str, faults: list[str]) -> None:
+        super().__init__(f"{name}: {len(faults)} fault{'s' if len(faults) != 1 else ''}\n" + "\n".join(f"  {f}" for f in faults))
+        self.name = name
+        self.faults = faults
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A dated fact of the model. Which of the last six are filled depends on `kind`."""
+
+    name: str
+    kind: str
+    source: str
+    as_of: str
+    codes: tuple[str, ...] = ()
+    aliases: dict[str, str] = field(default_factory=dict)
+    withdrawn: dict[str, str] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+    class_of: dict[str, str] = field(default_factory=dict)
+    default: str = ""
+    groups: tuple[str, ...] = ()
+    schemes: dict[str, dict[str, str]] = field(default_factory=dict)
+    values: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """A number (values is None), or a category with its values in order."""
+
+    name: str
+    kind: str
+    values: tuple[str, ...] | None
+    of: tuple[str, ...] = ()
+    where: tuple[tuple[str, Condition], ...] = ()
+    table: str = ""
+    unknown_below: str = ""
+    formula: Formula | None = None
+    distress: str = ""
+
+    @property
+    def is_flag(self) -> bool:
+        return self.values == FLAG_VALUES
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One bin: its condition, its points in hundredths, its reason code and message."""
+
+    condition: Condition
+    label: str
+    points: int
+    code: str
+    message: str
+    adverse: bool
+    unknown: bool
+    line: int
+
+    @property
+    def missing(self) -> bool:
+        """Whether this attribute counts as missing for completeness and range."""
+        return self.unknown or self.condition.missing
+
+
+@dataclass(frozen=True, slots=True)
+class Characteristic:
+    name: str
+    title: str
+    category: str
+    feature: str
+    required: bool
+    direction: str
+    attributes: tuple[Attribute, ...]
+    not_applicable_when: Rule | None
+    exclusive: str
+    chosen_when: Rule | None
+    line: int
+
+    @property
+    def best(self) -> int:
+        return min((a.points for a in self.attributes if not a.condition.not_applicable), default=0)
+
+    @property
+    def worst(self) -> int:
+        return max((a.points for a in self.attributes if not a.condition.not_applicable), default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """A category's points that reach `points` lift the level to at least `level`."""
+
+    category: str
+    points: int
+    level: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class CategoryInfo:
+    name: str
+    title: str
+    floors: tuple[Floor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    code: str
+    when: Rule
+    floor: str
+    decision: str
+    legal: bool
+    message: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One model version. `sha256` is of the file's bytes and names the version for ever."""
+
+    id: str
+    version: str
+    title: str
+    released: str
+    base: int
+    bands: tuple[tuple[str, int], ...]
+    decisions: dict[str, str]
+    required_lists: tuple[str, ...]
+    categories: tuple[CategoryInfo, ...]
+    tables: dict[str, Table]
+    features: dict[str, Feature]
+    characteristics: tuple[Characteristic, ...]
+    overrides: tuple[Override, ...]
+    text: bytes
+    sha256: bytes
+
+    @property
+    def key(self) -> str:
+        return f"{self.id}@{self.version}"
+
+    def spans(self, category: str | None = None) -> list[tuple[int, int]]:
+        """(best, worst) points of each characteristic, an exclusive group standing once."""
+        singles: list[tuple[int, int]] = []
+        groups: dict[str, tuple[int, int]] = {}
+        for c in self.characteristics:
+            if category is not None and c.category != category:
+                continue
+            if not c.exclusive:
+                singles.append((c.best, c.worst))
+                continue
+            best, worst = groups.get(c.exclusive, (c.best, c.worst))
+            groups[c.exclusive] = (min(best, c.best), max(worst, c.worst))
+        return [*singles, *groups.values()]
+
+
+def load(text: bytes, name: str, catalogue: Catalogue) -> Model:
+    """Read and check one model file. Raises ModelRefused with every fault."""
+    from core import checks, reader
+
+    faults = Faults()
+    model = reader.read_model(text, hashlib.sha256(text).digest(), catalogue, faults)
+    if model is not None:
+        checks.check(model, faults)
+    if faults.found or model is None:
+        raise ModelRefused(name, faults.found)
+    return model
+
+
+_NUMBERS = frozenset({"points", "from", "base"})
+_FLAGS = frozenset({"adverse", "unknown", "required", "legal"})
+
+
+def definition(tree: Any, key: str = "") -> Any:
+    """A model file's tree for JSON: points as numbers, switches as booleans, all else as the text that it is."""
+    if isinstance(tree, Mapping):
+        return {k: definition(v, "value" if key == "values" else k) for k, v in tree.items()}
+    if isinstance(tree, Sequence):
+        return [definition(item, key) for item in tree]
+    if isinstance(tree, Text):
+        if key in _NUMBERS or key == "value":
+            return float(tree)
+        if key in _FLAGS:
+            return tree == "true"
+        return str(tree)
+    return tree

@@ -1,0 +1,411 @@
+"""From the tree of a model file to typed parts. Everything unknown, malformed or pointing nowhere is a fault."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import re
+from decimal import Decimal, InvalidOperation
+
+from core import conditions, formula
+from core.catalogue import Catalogue, Field, Kind, UnknownPath
+from core.conditions import Alternative, Condition, Rule
+from core.document import Faults, Mapping, Section, Sequence, Text, nearest, read
+from core.model import (
+    CATEGORIES,
+    DECISIONS,
+    DISTRESS_CHOICES,
+    DISTRESS_MODELS,
+    FLAG_VALUES,
+    HUNDREDTHS,
+    LEVELS,
+    Attribute,
+    CategoryInfo,
+    Characteristic,
+    Feature,
+    Floor,
+    Model,
+    Override,
+    Table,
+)
+
+TABLE_KINDS = ["countries", "set", "classes", "industries", "series"]
+FEATURE_KINDS = [
+    "value", "age", "count", "sum", "max", "any", "given", "class", "member", "ratio", "distress", "distress_choice",
+    "statement_faults",
+]  # fmt: skip
+REQUIRED_MISSING = "required_missing"
+STATEMENTS = {"": "financials.current.", formula.PRIOR: "financials.prior."}
+
+_NAME = re.compile(r"^[a-z][a-z0-9_]*$")
+_CODE = re.compile(r"^[A-Z][A-Z0-9_]*$")
+_VERSION = re.compile(r"^\d+\.\d+\.\d+$")
+
+
+def read_model(text: bytes, sha256: bytes, catalogue: Catalogue, faults: Faults) -> Model | None:
+    """The model of one file. None where nothing could be read at all; otherwise `faults` says what is wrong."""
+    tree = read(text, faults)
+    if tree is None:
+        return None
+    top = Section(tree, "", faults)
+    head = top.section("model")
+    version = head.text("version")
+    if version and not _VERSION.match(version):
+        head.fault("must be three numbers such as 1.0.0", "version")
+    identity = (_name(head, "id"), version, head.text("title"), _date(head, "released"))
+    head.text("description", required=False)
+    head.close()
+    base = _points(top, "base")
+    bands = tuple(_band(section) for section in top.sections("bands"))
+    decisions = _decisions(top.section("decisions"))
+    required_lists = tuple(top.texts("required_lists", required=False))
+    categories = tuple(_category(section) for section in top.sections("categories"))
+    tables = {name: _table(name, node, faults) for name, node in top.section("tables").items()}
+    reader = _FeatureReader(catalogue, tables, faults)
+    features = {name: reader.feature(name, node) for name, node in top.section("features").items()}
+    rules = _RuleReader(features, faults)
+    characteristics = tuple(_characteristic(section, rules) for section in top.sections("characteristics"))
+    overrides = tuple(_override(section, rules) for section in top.sections("overrides"))
+    top.close()
+    return Model(
+        *identity, base, bands, decisions, required_lists, categories, tables, features, characteristics, overrides, text, sha256
+    )
+
+
+def _name(section: Section, key: str) -> str:
+    value = section.text(key)
+    if value and not _NAME.match(value):
+        section.fault(f'"{value}" must be lower_case letters, digits and _', key)
+    return value
+
+
+def _code(section: Section) -> str:
+    value = section.text("code")
+    if value and not _CODE.match(value):
+        section.fault(f'"{value}" must be UPPER_CASE letters, digits and _', "code")
+    return value
+
+
+def _date(section: Section, key: str) -> str:
+    value = section.text(key)
+    try:
+        dt.date.fromisoformat(value)
+    except ValueError:
+        if value:
+            section.fault(f'"{value}" is not a date such as 2026-11-23', key)
+    return value
+
+
+def _points(section: Section, key: str) -> int:
+    """Hundredths of a point."""
+    value = section.text(key)
+    try:
+        number = Decimal(value or "0") * HUNDREDTHS
+    except InvalidOperation:
+        section.fault(f'"{value}" is not a number', key)
+        return 0
+    if not number.is_finite():
+        section.fault(f'"{value}" is not finite', key)
+        return 0
+    if number != int(number):
+        section.fault(f'"{value}" has more than two decimals', key)
+    if abs(number) > 1_000_000:
+        section.fault(f'"{value}" is out of range', key)
+        return 0
+    return int(number)
+
+
+def _band(section: Section) -> tuple[str, int]:
+    band = section.one_of("level", list(LEVELS)), _points(section, "from")
+    section.close()
+    return band
+
+
+def _decisions(section: Section) -> dict[str, str]:
+    decisions = {level: section.one_of(level, list(DECISIONS)) for level in LEVELS}
+    section.close()
+    return decisions
+
+
+def _category(section: Section) -> CategoryInfo:
+    name, title = section.one_of("name", list(CATEGORIES)), section.text("title")
+    floors = []
+    for floor in section.sections("floors", required=False):
+        points, level = _points(floor, "points"), floor.one_of("level", list(LEVELS))
+        floors.append(Floor(name, points, level, _code(floor), floor.text("message")))
+        floor.close()
+    section.close()
+    return CategoryInfo(name, title, tuple(floors))
+
+
+def _table(name: str, node: object, faults: Faults) -> Table:
+    section = Section(node, f"tables.{name}", faults)
+    kind, source, as_of = section.one_of("kind", TABLE_KINDS), section.text("source"), _date(section, "as_of")
+    table = Table(name, kind, source, as_of)
+    if kind == "countries":
+        codes = tuple(section.texts("codes"))
+        texts = {key: _text_map(section, key) for key in ("aliases", "withdrawn")}
+        table = Table(name, kind, source, as_of, codes=codes, **texts)
+    elif kind == "set":
+        table = Table(name, kind, source, as_of, codes=tuple(section.texts("codes")))
+    elif kind == "classes":
+        classes, class_of = tuple(section.texts("classes")), {}
+        lists = section.section("codes")
+        for label in classes:
+            for code in lists.texts(label, required=False):
+                if code in class_of:
+                    lists.fault(f'"{code}" stands in two classes ({class_of[code]} and {label})', label)
+                class_of[code] = label
+        lists.close()
+        default = section.one_of("default", list(classes), required=False)
+        table = Table(name, kind, source, as_of, classes=classes, class_of=class_of, default=default)
+    elif kind == "industries":
+        groups = tuple(section.texts("groups"))
+        schemes = {scheme: _prefixes(scheme, codes, groups, faults) for scheme, codes in section.section("schemes").items()}
+        table = Table(name, kind, source, as_of, groups=groups, schemes=schemes)
+    elif kind == "series":
+        values = {key: _number(section, key, value) for key, value in section.section("values").items()}
+        table = Table(name, kind, source, as_of, values=values)
+    section.close()
+    return table
+
+
+def _text_map(section: Section, key: str) -> dict[str, str]:
+    if not section.has(key):
+        section.any(key, required=False)
+        return {}
+    return {k: str(v) for k, v in section.section(key).items()}
+
+
+def _prefixes(scheme: str, node: object, groups: tuple[str, ...], faults: Faults) -> dict[str, str]:
+    section = Section(node, f"tables.industries.schemes.{scheme}", faults)
+    result = {}
+    for prefix, group in section.items():
+        if group not in groups:
+            section.fault(f'unknown group "{group}"{nearest(str(group), list(groups))}', prefix)
+        result[prefix] = str(group)
+    return result
+
+
+def _number(section: Section, key: str, value: object) -> float:
+    try:
+        number = float(str(value))
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number) or number <= 0:
+        section.fault(f'"{key}: {value}" must be a finite number above 0')
+        return 1.0
+    return number
+
+
+class _FeatureReader:
+    def __init__(self, catalogue: Catalogue, tables: dict[str, Table], faults: Faults) -> None:
+        self.catalogue = catalogue
+        self.tables = tables
+        self.faults = faults
+
+    def feature(self, name: str, node: object) -> Feature:
+        section = Section(node, f"features.{name}", self.faults)
+        if not _NAME.match(name) or name == REQUIRED_MISSING:
+            section.fault("a feature's name must be lower_case letters, digits and _ (and not required_missing)")
+        kind = section.one_of("kind", FEATURE_KINDS)
+        feature = self._of_kind(name, kind, section)
+        section.close()
+        return feature
+
+    def _of_kind(self, name: str, kind: str, section: Section) -> Feature:
+        if kind in ("value", "age", "given"):
+            return self._plain(name, kind, section)
+        if kind in ("count", "sum", "max", "any"):
+            return self._over_list(name, kind, section)
+        if kind in ("class", "member"):
+            return self._by_table(name, kind, section)
+        if kind == "ratio":
+            return Feature(name, kind, None, formula=self._formula(section))
+        if kind == "distress":
+            return Feature(name, kind, None, distress=section.one_of("model", list(DISTRESS_MODELS[:4])))
+        if kind == "distress_choice":
+            return Feature(name, kind, DISTRESS_CHOICES)
+        return Feature(name, kind, None)
+
+    def _fields(self, section: Section, kinds: tuple[Kind, ...], in_list: bool | None = None) -> list[Field]:
+        fields = []
+        for path in section.texts("of"):
+            try:
+                field = self.catalogue.field(path)
+            except UnknownPath as unknown:
+                hint = f'; did you mean "{unknown.nearest}"?' if unknown.nearest else ""
+                section.fault(f'"{path}" is not a field of the profile or the evidence{hint}', "of")
+                continue
+            if kinds and field.kind not in kinds:
+                section.fault(f'"{path}" is a {field.kind}; this kind of feature needs a {" or ".join(kinds)}', "of")
+            elif in_list is not None and field.in_list != in_list:
+                section.fault(f'"{path}" must {"" if in_list else "not "}go through a list ([])', "of")
+            else:
+                fields.append(field)
+        return fields
+
+    def _plain(self, name: str, kind: str, section: Section) -> Feature:
+        if kind == "given":
+            fields = self._fields(section, (), in_list=False)
+            return Feature(name, kind, None, tuple(f.path for f in fields))
+        kinds: tuple[Kind, ...] = ("date",) if kind == "age" else ("number", "flag", "category")
+        fields = self._fields(section, kinds, in_list=False)
+        if len(fields) != 1:
+            if fields:
+                section.fault("takes exactly one path", "of")
+            return Feature(name, kind, None)
+        values = {"flag": FLAG_VALUES, "category": fields[0].values}.get(fields[0].kind)
+        return Feature(name, kind, values, (fields[0].path,))
+
+    def _over_list(self, name: str, kind: str, section: Section) -> Feature:
+        kinds: tuple[Kind, ...] = {"count": ("struct", "list", "country", "text"), "any": ("flag",)}.get(kind, ("number",))  # type: ignore[assignment]
+        fields = self._fields(section, kinds)
+        values = FLAG_VALUES if kind == "any" else None
+        if len(fields) != 1 or "[]" not in fields[0].path:
+            if fields:
+                section.fault("takes exactly one path, and it goes through a list ([])", "of")
+            section.any("where", required=False)
+            return Feature(name, kind, values)
+        list_path = fields[0].path[: fields[0].path.index("[]") + 2]
+        return Feature(name, kind, values, (fields[0].path,), self._where(section, list_path))
+
+    def _where(self, section: Section, list_path: str) -> tuple[tuple[str, Condition], ...]:
+        if not section.has("where"):
+            section.any("where", required=False)
+            return ()
+        where, members, result = section.section("where"), self.catalogue.members(list_path), []
+        for key, node in where.items():
+            field = members.get(key)
+            if field is None or field.kind not in ("number", "flag", "category"):
+                where.fault(f'"{key}" is not a number, flag or category of {list_path}{nearest(key, list(members))}', key)
+                continue
+            values = {"flag": FLAG_VALUES, "category": field.values}.get(field.kind)
+            condition = _condition(where, key, node, values)
+            if condition is not None:
+                result.append((key, condition))
+        return tuple(result)
+
+    def _by_table(self, name: str, kind: str, section: Section) -> Feature:
+        wanted = "classes" if kind == "class" else "set"
+        table = self.tables.get(section.text("table"))
+        fields = self._fields(section, ("country", "industry"))
+        if table is None or table.kind != wanted:
+            section.fault(f"must name a table of kind {wanted}", "table")
+            return Feature(name, kind, FLAG_VALUES if kind == "member" else ())
+        if len({f.kind for f in fields}) > 1:
+            section.fault("countries and industries cannot be mixed", "of")
+        paths = tuple(f.path for f in fields)
+        unknown_below = section.one_of("unknown_below", list(table.classes), required=False) if kind == "class" else ""
+        values = table.classes if kind == "class" else FLAG_VALUES
+        return Feature(name, kind, values, paths, table=table.name, unknown_below=unknown_below)
+
+    def _formula(self, section: Section) -> formula.Formula | None:
+        try:
+            parsed = formula.parse(section.text("formula"))
+        except formula.FormulaError as error:
+            section.fault(str(error), "formula")
+            return None
+        for _, name in (*parsed.numerator, *parsed.denominator):
+            prior = formula.PRIOR if name.startswith(formula.PRIOR) else ""
+            field = self.catalogue.fields.get(STATEMENTS[prior] + name.removeprefix(prior))
+            if field is None or field.kind != "number":
+                section.fault(f'"{name}" is not a number of a statement', "formula")
+        return parsed
+
+
+def _condition(section: Section, key: str, node: object, values: tuple[str, ...] | None) -> Condition | None:
+    texts = [node] if isinstance(node, Text) else node
+    if not isinstance(texts, (list, Sequence)) or not texts or not all(isinstance(t, Text) for t in texts):
+        section.fault("must be a condition or a list of conditions", key)
+        return None
+    parsed = conditions.parse_condition([str(t) for t in texts], values)
+    if isinstance(parsed, str):
+        section.fault(parsed, key)
+        return None
+    return parsed
+
+
+class _RuleReader:
+    def __init__(self, features: dict[str, Feature], faults: Faults) -> None:
+        self.features = features
+        self.faults = faults
+
+    def rule(self, section: Section, key: str) -> Rule:
+        return Rule(tuple(self._alternative(alternative) for alternative in section.sections(key)))
+
+    def _alternative(self, section: Section) -> Alternative:
+        terms, required_missing = [], ()
+        for key, node in section.items():
+            if key == REQUIRED_MISSING:
+                required_missing = tuple(section.texts(key))
+                for category in required_missing:
+                    if category not in CATEGORIES:
+                        section.fault(f'unknown category "{category}"', key)
+                continue
+            feature = self.features.get(key)
+            if feature is None:
+                section.fault(f'unknown feature "{key}"{nearest(key, list(self.features))}', key)
+                continue
+            condition = _condition(section, key, node, feature.values)
+            if condition is not None:
+                if condition.not_applicable:
+                    section.fault("`not_applicable` stands in attributes only", key)
+                terms.append((key, condition))
+        return Alternative(tuple(terms), required_missing)
+
+
+def _characteristic(section: Section, rules: _RuleReader) -> Characteristic:
+    name = _name(section, "name")
+    feature_name = section.text("feature")
+    feature = rules.features.get(feature_name)
+    if feature is None and feature_name:
+        section.fault(f'unknown feature "{feature_name}"{nearest(feature_name, list(rules.features))}', "feature")
+    rule_of = {key: rules.rule(section, key) if section.has(key) else None for key in ("not_applicable_when", "chosen_when")}
+    section.asked.update(rule_of)
+    title, category = section.text("title"), section.one_of("category", list(CATEGORIES))
+    required, direction = section.flag("required"), section.one_of("direction", ["rising", "falling"], required=False)
+    exclusive = section.text("exclusive", required=False)
+    if bool(exclusive) != (rule_of["chosen_when"] is not None):
+        section.fault("`exclusive` and `chosen_when` belong together")
+    attributes = tuple(_attribute(child, feature) for child in section.sections("attributes"))
+    section.close()
+    return Characteristic(
+        name, title, category, feature_name, required, direction, attributes, rule_of["not_applicable_when"], exclusive,
+        rule_of["chosen_when"], section.line,
+    )  # fmt: skip
+
+
+def _attribute(section: Section, feature: Feature | None) -> Attribute:
+    node = section.any("when")
+    condition = Condition()
+    if feature is not None and node is not None:
+        condition = _condition(section, "when", node, feature.values) or condition
+    label = str(node) if isinstance(node, Text) else ", ".join(node) if isinstance(node, Sequence) else ""
+    attribute = Attribute(
+        condition, label.replace("=", ""), _points(section, "points"), _code(section), section.text("message"), section.flag("adverse"),
+        section.flag("unknown"), section.line,
+    )  # fmt: skip
+    section.close()
+    return attribute
+
+
+def _override(section: Section, rules: _RuleReader) -> Override:
+    override = Override(
+        _code(section),
+        rules.rule(section, "when"),
+        section.one_of("floor", list(LEVELS)),
+        section.one_of("decision", list(DECISIONS)),
+        section.flag("legal"),
+        section.text("message"),
+        section.text("source", required=False),
+    )
+    section.close()
+    return override
+
+
+def tree_of(text: bytes) -> Mapping:
+    """The tree of a model file that is known to be sound."""
+    tree = read(text, Faults())
+    assert isinstance(tree, Mapping)
+    return tree
