@@ -1,0 +1,463 @@
+"""Why a request is refused: all faults of a body or of a query, each with its place and what would be right.
+
+The slow path. A body is decoded elsewhere in one step; only when msgspec refuses it, `decode_faults` walks the wire
+type and takes the body apart level by level, so that each leaf is judged by msgspec itself and no fault hides another.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import difflib
+import re
+import types
+import typing
+from collections.abc import Iterable, Iterator
+from functools import cache, lru_cache
+from itertools import islice
+from typing import Annotated, Any, TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+from msgspec import Meta, Struct, inspect
+
+from app import wire
+from app.errors import FAULT_LIMIT, BodyUnreadable, ParameterRefused, clipped
+
+EXPLAINED_BYTES = 1 << 20
+NAME_BYTES = 60
+QUERY_BYTES = 4096
+QUERY_FIELDS = 32
+
+_skim = msgspec.json.Decoder(msgspec.Raw).decode
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_text = msgspec.json.Decoder(str).decode
+
+_HALF_PAIR = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+)
+_PLACE = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
+
+
+class Leaf(Struct, frozen=True):
+    """A value without parts. wanted: what it should be, in words; choices: the allowed texts of an enumeration."""
+
+    decode: Any
+    wanted: str
+    choices: tuple[str, ...] = ()
+    number: bool = False
+
+
+class Array(Struct, frozen=True):
+    item: Node
+    least: int
+    most: int | None
+    nullable: bool
+    wanted: str
+
+
+class Object(Struct, frozen=True):
+    """members: by name in JSON, in the type's order. required: names that must be there."""
+
+    members: dict[str, Node]
+    required: tuple[str, ...]
+    closed: bool
+    nullable: bool
+    wanted: str
+
+
+Node = Leaf | Array | Object
+
+
+def decode_faults(body: bytes, wire_type: Any, at: str = "") -> list[wire.Fault]:
+    """Up to 20 faults for which msgspec refuses `body` as `wire_type`; empty when it does not.
+
+    at: pointer of the body within the document sent, as for an item of a batch. Time is linear in the body.
+    Raises BodyUnreadable when it is no JSON at all.
+    """
+    check_readable(body)
+    found: list[wire.Fault] = []
+    if len(body) <= EXPLAINED_BYTES:
+        found = list(islice(_faults(plan(wire_type), body, at), FAULT_LIMIT))
+    return found or _first_complaint(body, wire_type, at)
+
+
+def check_readable(body: bytes) -> None:
+    """Raise BodyUnreadable, with the reason in plain words, unless the body is one JSON document in UTF-8."""
+    if not body.strip(b" \t\r\n"):
+        raise BodyUnreadable("The body is empty.")
+    if body.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
+        raise BodyUnreadable("The body begins with a byte order mark (BOM). Send JSON in UTF-8 without one.")
+    try:
+        body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BodyUnreadable(f"The body is not UTF-8: byte {error.start} cannot be read.") from None
+    try:
+        _skim(body)
+    except RecursionError:
+        raise BodyUnreadable("The body is nested too deeply.") from None
+    except msgspec.DecodeError as error:
+        raise BodyUnreadable(_unreadable(body, str(error))) from None
+
+
+def pointer(at: str, name: str | int) -> str:
+    """The RFC 6901 pointer of a member or item of what stands at `at`."""
+    return f"{at}/{str(name).replace('~', '~0').replace('/', '~1')}"
+
+
+@cache
+def plan(wire_type: Any) -> Node:
+    """What to check, made once per type from its annotations. The type must be a tree."""
+    annotation, nullable = _without_null(wire_type)
+    info = inspect.type_info(annotation)
+    note = ""
+    while isinstance(info, inspect.Metadata):
+        note = (info.extra_json_schema or {}).get("description", note)
+        info = info.type
+    if isinstance(info, inspect.StructType):
+        fields = msgspec.structs.fields(info.cls)
+        required = tuple(f.encode_name for f in fields if f.required)
+        return Object(
+            members={f.encode_name: plan(f.type) for f in fields},
+            required=required,
+            closed=info.forbid_unknown_fields,
+            nullable=nullable,
+            wanted="an object with " + " and ".join(required) if required else "an object",
+        )
+    if isinstance(info, inspect.ListType):
+        bare = typing.get_args(annotation)[0] if typing.get_origin(annotation) is Annotated else annotation
+        size = _range_words(info.min_length, info.max_length, "items")
+        return Array(
+            item=plan(typing.get_args(bare)[0]),
+            least=info.min_length or 0,
+            most=info.max_length,
+            nullable=nullable,
+            wanted=f"a list{size}",
+        )
+    choices = tuple(str(v) for v in info.values) if isinstance(info, inspect.LiteralType) else ()
+    return Leaf(
+        decode=msgspec.json.Decoder(wire_type).decode,
+        wanted=_leaf_words(info, note),
+        choices=choices,
+        number=isinstance(info, inspect.IntType | inspect.FloatType),
+    )
+
+
+def _faults(node: Node, raw: bytes | msgspec.Raw, at: str) -> Iterator[wire.Fault]:
+    first = bytes(memoryview(raw)[:64]).lstrip()[:1]
+    if isinstance(node, Leaf):
+        try:
+            node.decode(raw)
+        except msgspec.DecodeError:
+            yield wire.Fault(at, f"expected {node.wanted}, got {_shown(raw)}{_hint(node, raw)}")
+    elif first == b"n" and node.nullable:
+        return
+    elif isinstance(node, Array):
+        yield from _array_faults(node, raw, at) if first == b"[" else _misfit(node, raw, at)
+    else:
+        yield from _object_faults(node, raw, at) if first == b"{" else _misfit(node, raw, at)
+
+
+def _array_faults(node: Array, raw: bytes | msgspec.Raw, at: str) -> Iterator[wire.Fault]:
+    items = _items(raw)
+    if len(items) < node.least or (node.most is not None and len(items) > node.most):
+        yield wire.Fault(at, f"expected {node.wanted}, got {len(items):,}")
+        return
+    for index, item in enumerate(items):
+        yield from _faults(node.item, item, pointer(at, index))
+
+
+def _object_faults(node: Object, raw: bytes | msgspec.Raw, at: str) -> Iterator[wire.Fault]:
+    members = _members(raw)
+    for name in node.required:
+        if name not in members:
+            yield wire.Fault(pointer(at, name), "required, but missing")
+    for name, member in members.items():
+        known = node.members.get(name)
+        if known is not None:
+            yield from _faults(known, member, pointer(at, name))
+        elif node.closed:
+            yield _unknown(at, name, node.members)
+
+
+def _misfit(node: Array | Object, raw: bytes | msgspec.Raw, at: str) -> Iterator[wire.Fault]:
+    yield wire.Fault(at, f"expected {node.wanted}, got {_shown(raw)}")
+
+
+def _unknown(at: str, name: str, known: Iterable[str], what: str = "field") -> wire.Fault:
+    """The pointer names the unknown member itself, or what holds it when its name is too long to repeat."""
+    place = pointer(at, name) if len(name) <= NAME_BYTES else at
+    near = nearest(name, known)
+    hint = f"; did you mean {near}?" if near else ""
+    return wire.Fault(place, f'unknown {what} "{clipped(name, 40)}"{hint}')
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that `name` was probably meant to be; camelCase and dashes count as close."""
+    if len(name) > NAME_BYTES:
+        return None
+    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).replace("-", "_").replace(" ", "_").lower()
+    return next(iter(difflib.get_close_matches(snake, list(known), n=1, cutoff=0.6)), None)
+
+
+def _first_complaint(body: bytes, wire_type: Any, at: str) -> list[wire.Fault]:
+    """msgspec's own first complaint: for bodies too large to take apart, and what the walk does not know."""
+    try:
+        msgspec.json.decode(body, type=wire_type)
+    except msgspec.DecodeError as error:
+        match = _PLACE.match(str(error))
+        what, path = (match["what"], match["path"] or "") if match else (str(error), "")
+        for name, index in _STEP.findall(path):
+            at = pointer(at, name or index)
+        return [wire.Fault(at, clipped(what.replace("`", "").lower(), 160))]
+    return []
+
+
+def _unreadable(body: bytes, message: str) -> str:
+    if _HALF_PAIR.search(body) and ("surrogate" in message or "truncated" in message):
+        return "The body holds half of a surrogate pair (such as \\ud800 alone), which is no character."
+    if "truncated" in message:
+        return "The body ends before its JSON is complete."
+    found = re.search(r"\(byte (\d+)\)", message)
+    place = int(found[1]) if found else 0
+    if body[place : place + 8].startswith((b"NaN", b"Inf", b"nan", b"inf")):
+        return f"NaN and Infinity are not JSON (byte {place}). Leave out what is not known, or send null."
+    reason = message.removeprefix("JSON is malformed: ").split(" (byte")[0]
+    return f"The body is not JSON: {reason} at byte {place}."
+
+
+def _without_null(annotation: Any) -> tuple[Any, bool]:
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        rest = tuple(a for a in typing.get_args(annotation) if a is not types.NoneType)
+        return typing.Union[rest], len(rest) < len(typing.get_args(annotation))  # noqa: UP007
+    return annotation, False
+
+
+def _leaf_words(info: inspect.Type, note: str) -> str:
+    match info:
+        case inspect.LiteralType(values=values):
+            return "one of " + ", ".join(map(str, values))
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.DateType():
+            return "a day of the calendar, written YYYY-MM-DD"
+        case inspect.IntType(ge=low, le=high):
+            return "a whole number" + _range_words(low, high, "", "from")
+        case inspect.FloatType(ge=low, le=high):
+            return "a number" + _range_words(low, high, "", "from")
+        case inspect.StrType(min_length=low, max_length=high, pattern=pattern):
+            size = _range_words(low, high, "characters")
+            return f"text{size}" + (f" matching {pattern}" if pattern else "") + (f" ({note})" if note else "")
+        case _:
+            return note or type(info).__name__.removesuffix("Type").lower()
+
+
+def _range_words(low: float | None, high: float | None, unit: str, start: str = "of") -> str:
+    if low is None and high is None:
+        return ""
+    if high is None:
+        words = f" {start} at least {_figure(low)}"
+    elif low is None:
+        words = f" {start} at most {_figure(high)}"
+    else:
+        words = f" {start} {_figure(low)} to {_figure(high)}"
+    return f"{words} {unit}".rstrip()
+
+
+def _figure(value: float | None) -> str:
+    return f"{int(value):,}" if value is not None and value == int(value) else str(value)
+
+
+def _shown(raw: bytes | msgspec.Raw) -> str:
+    """A value as it may be repeated to its sender: its kind, and at most 40 characters of it."""
+    value = bytes(raw).strip()
+    match value[:1]:
+        case b"{":
+            return "an object"
+        case b"[":
+            return "a list"
+        case b'"':
+            text = _text(value)
+            return f'"{clipped(text, 40)}"' + (f" ({len(text):,} characters)" if len(text) > 40 or not text else "")
+        case _ if len(value) > 40:
+            return f"a number written with {len(value):,} characters"
+        case _:
+            return value.decode()
+
+
+def _hint(node: Leaf, raw: bytes | msgspec.Raw) -> str:
+    """What the sender probably meant."""
+    value = bytes(memoryview(raw)[:64]).strip()
+    if node.choices and value.startswith(b'"') and len(raw) <= 64:
+        near = nearest(_text(value), node.choices)
+        return f"; did you mean {near}?" if near else ""
+    if node.number and re.fullmatch(rb'"-?\d+(\.\d+)?"', value):
+        return "; write it without quotation marks"
+    if node.number and re.fullmatch(rb"-?\d+\.0+", value):
+        return "; write it without a decimal point"
+    return ""
+
+
+# Query parameters. Each route has one structure; the reader of a field follows from its type.
+
+Q = TypeVar("Q", bound=Struct)
+
+_MOMENT_SCHEMA = {
+    "type": "string",
+    "anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}],
+}
+IdText = Annotated[str, Meta(min_length=1, max_length=128)]
+
+
+class Query(Struct, frozen=True):
+    """Base of all queries; itself the query of routes that know no parameter."""
+
+
+class AssessQuery(Query, frozen=True):
+    explain: Annotated[
+        wire.Explain, Meta(description="`top`: at most six reasons; `full`: every characteristic and distress model")
+    ] = "top"
+    dry_run: Annotated[bool, Meta(description="assess without recording: `id` is null, the answer is 200")] = False
+
+
+class ReadQuery(Query, frozen=True):
+    explain: Annotated[
+        wire.Explain, Meta(description="`top`: at most six reasons; `full`: every characteristic and distress model")
+    ] = "top"
+
+
+class ListQuery(Query, frozen=True):
+    """from_ms, to_ms: milliseconds since 1970, half-open. A plain date as `to` includes that whole day (UTC)."""
+
+    business_id: Annotated[IdText, Meta(description="only of this `business.id`")] | None = None
+    level: Annotated[wire.Level, Meta(description="only of this level")] | None = None
+    decision: Annotated[wire.Decision, Meta(description="only of this decision")] | None = None
+    from_ms: (
+        Annotated[
+            int,
+            Meta(
+                description="created at or after: a date (UTC), or a date-time with Z or an offset",
+                extra={"moment": "start"},
+                extra_json_schema=_MOMENT_SCHEMA,
+            ),
+        ]
+        | None
+    ) = msgspec.field(default=None, name="from")
+    to_ms: (
+        Annotated[
+            int,
+            Meta(
+                description="created before this date-time; a date (UTC) includes that whole day",
+                extra={"moment": "end"},
+                extra_json_schema=_MOMENT_SCHEMA,
+            ),
+        ]
+        | None
+    ) = msgspec.field(default=None, name="to")
+    limit: Annotated[int, Meta(ge=1, le=200, description="how many at most")] = 50
+    cursor: (
+        Annotated[str, Meta(min_length=1, max_length=256, description="`next_cursor` of the page before")] | None
+    ) = None
+
+
+class _Wrong(Exception):
+    """A parameter's text is not what its reader wants."""
+
+
+def parse_query(raw: bytes, query_type: type[Q]) -> Q:
+    """The query string (without ?) as its typed structure. Raises ParameterRefused with all faults.
+
+    Pointers are /query/<name>. Short queries are remembered: the few that callers repeat cost one look-up.
+    """
+    if not raw:
+        return query_type()
+    found = _remembered(raw, query_type) if len(raw) <= 64 else _parsed(raw, query_type)
+    assert isinstance(found, query_type)
+    return found
+
+
+def idempotency_key(raw: bytes) -> str:
+    """The header's value: 1 to 255 printable ASCII characters, none of them a blank at an end."""
+    if re.fullmatch(rb"[!-~]([ -~]{0,253}[!-~])?", raw) is None:
+        raise ParameterRefused([wire.Fault("/header/Idempotency-Key", "expected 1 to 255 printable ASCII characters")])
+    return raw.decode("ascii")
+
+
+def _parsed(raw: bytes, query_type: type[Struct]) -> Struct:
+    fields = {f.encode_name: f for f in msgspec.structs.fields(query_type)}
+    faults: list[wire.Fault] = []
+    values: dict[str, Any] = {}
+    for name, text in _pairs(raw):
+        field = fields.get(name)
+        place = pointer("/query", name)
+        if field is None:
+            faults.append(_unknown("/query", name, fields, "parameter"))
+        elif field.name in values:
+            faults.append(wire.Fault(place, "given more than once"))
+        else:
+            values[field.name] = None
+            try:
+                values[field.name] = _parameter(_without_null(field.type)[0], text)
+            except _Wrong as wrong:
+                faults.append(wire.Fault(place, f'expected {wrong}, got "{clipped(text, 40)}"'))
+    if faults:
+        raise ParameterRefused(faults[:FAULT_LIMIT])
+    return query_type(**values)
+
+
+_remembered = lru_cache(maxsize=512)(_parsed)
+
+
+def _pairs(raw: bytes) -> list[tuple[str, str]]:
+    if len(raw) > QUERY_BYTES:
+        raise ParameterRefused([wire.Fault("/query", f"the query is longer than {QUERY_BYTES:,} bytes")])
+    try:
+        return parse_qsl(
+            raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=QUERY_FIELDS, separator="&"
+        )
+    except UnicodeDecodeError:
+        raise ParameterRefused([wire.Fault("/query", "the query is not UTF-8 in percent-encoding")]) from None
+    except ValueError:
+        raise ParameterRefused([wire.Fault("/query", f"more than {QUERY_FIELDS} parameters")]) from None
+
+
+def _parameter(annotation: Any, text: str) -> Any:
+    """The value of one parameter. Raises _Wrong with the words for what it should be."""
+    info = inspect.type_info(annotation)
+    moment = None
+    while isinstance(info, inspect.Metadata):
+        moment = (info.extra or {}).get("moment", moment)
+        info = info.type
+    if moment is not None:
+        return _moment_ms(text, end=moment == "end")
+    wanted = _leaf_words(info, "")
+    value: Any = text
+    if isinstance(info, inspect.BoolType):
+        value = {"true": True, "false": False}.get(text, text)
+    elif isinstance(info, inspect.IntType) and re.fullmatch(r"0|-?[1-9][0-9]{0,14}", text, re.ASCII):
+        value = int(text)
+    try:
+        value = msgspec.convert(value, annotation)
+    except msgspec.ValidationError:
+        raise _Wrong(wanted) from None
+    if "\0" in text:
+        raise _Wrong(wanted + " without NUL")
+    return value
+
+
+_DAY_MS = 86_400_000
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
+
+
+def _moment_ms(text: str, *, end: bool) -> int:
+    """Milliseconds since 1970. A day counts from its first moment, as an end up to the next day's first."""
+    try:
+        if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text, re.ASCII):
+            day = dt.date.fromisoformat(text)
+            return (day.toordinal() - _EPOCH.toordinal() + end) * _DAY_MS
+        # An offset's plus sign that was not percent-encoded arrives as a blank.
+        moment = msgspec.convert(re.sub(r" (?=\d\d:\d\d$)", "+", text), Annotated[dt.datetime, Meta(tz=True)])
+    except (ValueError, msgspec.ValidationError):
+        raise _Wrong("a date such as 2026-11-23, or a date-time with its offset such as 2026-11-23T14:00:00Z") from None
+    return (moment - _EPOCH) // dt.timedelta(milliseconds=1)

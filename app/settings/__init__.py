@@ -1,0 +1,147 @@
+"""Configuration file and environment into one frozen structure; the only reader of the environment.
+
+Values are taken from the packaged `defaults.yaml`, the chosen file, the environment and the command line, the later over
+the earlier. Whatever is wrong in any of them is reported at once, also where a later place would have overruled it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from msgspec import Struct
+
+from app.settings.kinds import Malformed, is_loopback
+from app.settings.sources import Fault, Given, from_environment, from_file, from_options
+from app.settings.tree import KEYS, SECTIONS, Settings
+
+__all__ = ["DEFAULTS_FILE", "Effective", "Fault", "Loaded", "Settings", "SettingsError", "effective", "load"]
+
+DEFAULTS_FILE = Path(__file__).parent.parent / "defaults.yaml"
+DEFAULT = "default"
+
+_ORDERED = (
+    ("database.min_connections", "database.max_connections", True),
+    ("redis.min_idle_conns", "redis.pool_size", True),
+    ("scaling.min_replicas", "scaling.max_replicas", True),
+    ("server.body_limit", "server.batch_body_limit", True),
+    ("server.body_timeout", "server.request_deadline", True),
+    ("database.busy_timeout", "server.request_deadline", False),
+    ("server.request_deadline", "server.shutdown_grace", False),
+)
+"""Pairs of settings whose first must not exceed the second; may they be equal?"""
+
+
+class Effective(Struct, frozen=True):
+    """A value in force and where it came from: `default`, `file PATH:LINE`, `environment NAME` or `option --NAME`."""
+
+    value: Any
+    origin: str
+
+
+class Loaded(Struct, frozen=True):
+    """The settings, the origin of each by its dotted name, and the file that was chosen, if any."""
+
+    settings: Settings
+    origins: Mapping[str, Effective]
+    config_file: str | None
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; `faults` lists everything that is wrong with them."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(map(str, faults)))
+
+
+def load(
+    environ: Mapping[str, str] | None = None,
+    config_path: str | None = None,
+    overrides: Mapping[str, object] = MappingProxyType({}),
+) -> Loaded:
+    """The settings in force. `environ` None is the environment of this process; `overrides` are dotted names
+    with the values of command-line options (None = not given). Raises SettingsError with every fault."""
+    environ = os.environ if environ is None else environ
+    found: dict[str, Effective] = {}
+    faults: list[Fault] = []
+    faulty: set[str] = set()
+    path = environ.get("CONFIG_FILE") if config_path is None else config_path
+    for given in _given(environ, path, "environment CONFIG_FILE" if config_path is None else "option --config", overrides):
+        if isinstance(given, Fault):
+            faults.append(given)
+            continue
+        try:
+            found[given.name] = Effective(_value(given), given.origin)
+        except Malformed as error:
+            faulty.add(given.name)
+            faults.append(Fault(given.where, str(error), f"give {KEYS[given.name].kind.right}"))
+    faults.extend(_disagreements({name: held for name, held in found.items() if name not in faulty}))
+    if faults:
+        raise SettingsError(faults)
+    sections = {
+        section: structure(**{name: found[f"{section}.{name}"].value for name in structure.__struct_fields__})
+        for section, structure in SECTIONS.items()
+    }
+    return Loaded(Settings(**sections), MappingProxyType({name: found[name] for name in KEYS}), path)  # type: ignore[arg-type]
+
+
+def effective(loaded: Loaded) -> list[tuple[str, str, str]]:
+    """Dotted name, value and origin of every setting, to be shown: passwords masked, no value written as nothing."""
+    return [
+        (name, "" if held.value is None else KEYS[name].kind.show(held.value), held.origin)
+        for name, held in loaded.origins.items()
+    ]
+
+
+def _given(
+    environ: Mapping[str, str], path: str | None, asked_by: str, overrides: Mapping[str, object]
+) -> Iterator[Given | Fault]:
+    for given in from_file(str(DEFAULTS_FILE), "package"):
+        yield Given(given.name, given.text, DEFAULT, given.where) if isinstance(given, Given) else given
+    if path is not None:
+        yield from from_file(path, asked_by)
+    yield from from_environment(environ)
+    yield from from_options(overrides)
+
+
+def _value(given: Given) -> Any:
+    key = KEYS[given.name]
+    text = "" if given.text is None else given.text.strip()
+    if text:
+        return key.kind.parse(text)
+    if key.optional:
+        return None
+    raise Malformed("there is no value")
+
+
+def _disagreements(found: Mapping[str, Effective]) -> Iterator[Fault]:
+    """The faults that show only between settings; those that are faulty themselves are absent here."""
+    host = found.get("server.host")
+    if host and not is_loopback(host.value):
+        problem = f"until there is authentication the service binds to loopback only, not to {host.value}"
+        yield Fault(f"{host.origin}: server.host", problem, "give 127.0.0.1, ::1 or localhost")
+    model_id, model_path = found.get("model.id"), found.get("model.path")
+    if model_id and model_path and model_id.origin != DEFAULT and model_path.value is not None:
+        problem = f"both model.id ({model_id.origin}) and model.path ({model_path.origin}) select a model"
+        yield Fault(f"{model_path.origin}: model.path", problem, "give one of them")
+    for low_name, high_name, may_equal in _ORDERED:
+        low, high = found.get(low_name), found.get(high_name)
+        if low is None or high is None or high.value is None:
+            continue
+        if low.value < high.value or (may_equal and low.value == high.value):
+            continue
+        name, held, other, other_held, wanted = (
+            (low_name, low, high_name, high, "at most" if may_equal else "less than")
+            if low.origin != DEFAULT
+            else (high_name, high, low_name, low, "at least" if may_equal else "more than")
+        )
+        show = KEYS[name].kind.show
+        yield Fault(
+            f"{held.origin}: {name}",
+            f"{show(held.value)} does not go with {other} = {show(other_held.value)} ({other_held.origin})",
+            f"give {wanted} {show(other_held.value)}, or change {other}",
+        )

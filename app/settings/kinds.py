@@ -1,0 +1,221 @@
+"""Kinds of setting: how the text of one is read, how its value is shown, and what would be right."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+Number = TypeVar("Number", int, float)
+
+_DURATION_UNITS_MS = {"h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
+_SIZE_UNITS = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10, "GB": 10**9, "MB": 10**6, "kB": 10**3, "B": 1}
+_FLAGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+_WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+_DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(h|ms|m|s)")
+_SECONDS = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?")
+_SIZE = re.compile(rf"([0-9]{{1,15}}) ?({'|'.join(_SIZE_UNITS)})?")
+_HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+_MODEL_ID = re.compile(r"[a-z][a-z0-9_-]{0,63}@[0-9]{1,6}\.[0-9]{1,6}\.[0-9]{1,6}")
+_SECRET_PARAMETER = re.compile(r"([?&]\w*pass\w*=)[^&#]*", re.IGNORECASE)
+
+
+class Malformed(ValueError):
+    """A text that a kind does not take; the message says what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """`parse` reads a text or raises Malformed, `show` writes a value so that `parse` reads it again,
+    `right` says what is accepted."""
+
+    parse: Callable[[str], Any]
+    show: Callable[[Any], str]
+    right: str
+
+
+def quoted(text: str) -> str:
+    """A value as messages show it: quoted, printable, at most 60 characters."""
+    return '"' + "".join(c if c.isprintable() else "?" for c in text[:60]) + ("..." if len(text) > 60 else "") + '"'
+
+
+def whole(low: int, high: int) -> Kind:
+    """An integer from `low` to `high`."""
+
+    def parse(text: str) -> int:
+        if not _WHOLE.fullmatch(text):
+            raise Malformed(f"{quoted(text)} is not a whole number")
+        return _within(int(text), low, high, text)
+
+    return Kind(parse, str, f"a whole number from {low} to {high}")
+
+
+def duration(low: str, high: str) -> Kind:
+    """Seconds as a float, exact to the millisecond, from `low` to `high`."""
+    low_s, high_s = parse_duration(low), parse_duration(high)
+
+    def parse(text: str) -> float:
+        return _within(parse_duration(text), low_s, high_s, text)
+
+    return Kind(parse, show_duration, f"a duration from {low} to {high} such as 250ms, 30s or 1h30m, or a number of seconds")
+
+
+def size(low: str, high: str) -> Kind:
+    """Bytes as an integer, from `low` to `high`."""
+    low_bytes, high_bytes = parse_size(low), parse_size(high)
+
+    def parse(text: str) -> int:
+        return _within(parse_size(text), low_bytes, high_bytes, text)
+
+    return Kind(parse, show_size, f"a size from {low} to {high} such as 64KiB, 8MiB or a number of bytes")
+
+
+def choice(*names: str) -> Kind:
+    """One of the names, in any case."""
+
+    def parse(text: str) -> str:
+        if text.lower() not in names:
+            raise Malformed(f"{quoted(text)} is not known")
+        return text.lower()
+
+    return Kind(parse, str, f"one of {', '.join(names)}")
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of `1h30m`, `250ms` or a plain number of seconds. Raises Malformed."""
+    if _SECONDS.fullmatch(text):
+        milliseconds = Decimal(text) * 1000
+    else:
+        parts = _DURATION.findall(text)
+        if not parts or "".join(number + unit for number, unit in parts) != text:
+            raise Malformed(f"{quoted(text)} is not a duration")
+        milliseconds = sum((Decimal(number) * _DURATION_UNITS_MS[unit] for number, unit in parts), Decimal(0))
+    if milliseconds != int(milliseconds):
+        raise Malformed(f"{quoted(text)} is finer than a millisecond")
+    return int(milliseconds) / 1000
+
+
+def show_duration(seconds: float) -> str:
+    """`1h30m` for 5400.0: the text that reads as the same duration."""
+    rest = round(seconds * 1000)
+    parts = []
+    for unit, milliseconds in _DURATION_UNITS_MS.items():
+        count, rest = divmod(rest, milliseconds)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"
+
+
+def parse_size(text: str) -> int:
+    """Bytes of `64KiB`, `8 MB` or a plain number of bytes. Raises Malformed."""
+    match = _SIZE.fullmatch(text)
+    if not match:
+        raise Malformed(f"{quoted(text)} is not a size")
+    return int(match[1]) * _SIZE_UNITS[match[2] or "B"]
+
+
+def show_size(size_bytes: int) -> str:
+    """`8MiB` for 8388608: the largest binary unit that divides the size."""
+    unit = next(unit for unit in ("GiB", "MiB", "KiB", "B") if size_bytes % _SIZE_UNITS[unit] == 0 or unit == "B")
+    return f"{size_bytes // _SIZE_UNITS[unit]}{unit}" if size_bytes else "0B"
+
+
+def mask_url(url: str) -> str:
+    """The URL with its password, wherever it stands, written as ***."""
+    url = _SECRET_PARAMETER.sub(r"\1***", url)
+    scheme, separator, rest = url.partition("://")
+    user_info, at, place = rest.rpartition("@")
+    user, colon, _ = user_info.partition(":")
+    return f"{scheme}{separator}{user}{colon and ':***'}{at}{place}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a socket bound to this host is reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _within(value: Number, low: Number, high: Number, text: str) -> Number:
+    if not low <= value <= high:
+        raise Malformed(f"{quoted(text)} is out of range")
+    return value
+
+
+def _flag(text: str) -> bool:
+    if text.lower() not in _FLAGS:
+        raise Malformed(f"{quoted(text)} is neither true nor false")
+    return _FLAGS[text.lower()]
+
+
+def _host(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        if not _HOST_NAME.fullmatch(text):
+            raise Malformed(f"{quoted(text)} is not a host name or address") from None
+        return text
+
+
+def _path(text: str) -> Path:
+    if not text.isprintable():
+        raise Malformed(f"{quoted(text)} holds a control character")
+    return Path(text)
+
+
+def _model_id(text: str) -> str:
+    if not _MODEL_ID.fullmatch(text):
+        raise Malformed(f"{quoted(text)} does not name a model and its version")
+    return text
+
+
+# URLs may hold a password, so no message repeats more of them than the scheme.
+def _database_url(text: str) -> str:
+    scheme, separator, place = text.partition("://")
+    if not separator:
+        raise Malformed("the value is not a URL")
+    if scheme != "sqlite":
+        raise Malformed(f"a database of scheme {quoted(scheme)} is not supported")
+    if not place.startswith("/") or place.endswith("/") or not place.isprintable() or set(place) & set("?#"):
+        raise Malformed("the URL does not name one database file")
+    if place.endswith(":memory:"):
+        raise Malformed("a database in memory would lose every record")
+    return text
+
+
+def _redis_url(text: str) -> str:
+    try:
+        url = urlsplit(text)
+        port = url.port
+    except ValueError:
+        raise Malformed("the value is not a URL") from None
+    if url.scheme not in ("redis", "rediss", "unix"):
+        raise Malformed(f"{quoted(url.scheme)} is not a scheme of Redis" if url.scheme else "the value is not a URL")
+    if not text.isprintable() or url.fragment or port == 0:
+        raise Malformed("the value is not a URL of Redis")
+    if url.scheme == "unix":
+        if not url.path.strip("/"):
+            raise Malformed("the URL names no socket file")
+    elif not url.hostname:
+        raise Malformed("the URL names no host")
+    elif not re.fullmatch(r"/?|/[0-9]{1,5}", url.path):
+        raise Malformed("the path of the URL is not a database number")
+    return text
+
+
+FLAG = Kind(_flag, lambda value: "true" if value else "false", "true or false (also yes/no, on/off, 1/0)")
+HOST = Kind(_host, str, "a host name or an IP address without brackets")
+PATH = Kind(_path, str, "a path")
+MODEL_ID = Kind(_model_id, str, "name@version such as kyb@1.0.0")
+DATABASE_URL = Kind(
+    _database_url,
+    mask_url,
+    "nothing for the embedded database in database.data_dir, or sqlite:///relative/file.db, sqlite:////absolute/file.db",
+)
+REDIS_URL = Kind(_redis_url, mask_url, "redis://host:port/0, rediss://host:port/0, unix:///path/of/socket, or nothing")

@@ -1,0 +1,151 @@
+"""The settings: every section, every key, its kind, and the environment variable that sets it.
+
+Values and their explanation stand in `defaults.yaml` beside this package, so that no default is written twice.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, get_type_hints
+
+from msgspec import Struct
+
+from app.settings.kinds import DATABASE_URL, FLAG, HOST, MODEL_ID, PATH, REDIS_URL, Kind, choice, duration, size, whole
+
+Seconds = float
+Bytes = int
+LogLevel = Literal["debug", "info", "warning", "error", "critical"]
+
+_COUNT = whole(1, 1_000_000)
+_AGE = duration("1s", "720h")
+
+
+class Key(Struct, frozen=True):
+    """What is known of one setting besides its name."""
+
+    kind: Kind
+    env: str | None = None
+    alias: str | None = None
+    optional: bool = False
+
+    @property
+    def option(self) -> str | None:
+        """The command-line option: the environment variable in lower case with dashes."""
+        return f"--{self.env.lower().replace('_', '-')}" if self.env else None
+
+
+class Section(Struct, frozen=True, kw_only=True):
+    """Base of the sections."""
+
+
+class Server(Section, frozen=True, kw_only=True):
+    """The socket, and the limits of one request."""
+
+    host: Annotated[str, Key(HOST, "HOST")]
+    port: Annotated[int, Key(whole(1, 65535), "PORT")]
+    workers: Annotated[int, Key(whole(1, 256), "WORKERS")]
+    backlog: Annotated[int, Key(whole(128, 65535))]
+    backpressure: Annotated[int, Key(_COUNT)]
+    header_timeout: Annotated[Seconds, Key(duration("1ms", "60s"))]
+    body_timeout: Annotated[Seconds, Key(duration("1ms", "10m"))]
+    request_deadline: Annotated[Seconds, Key(duration("1ms", "10m"))]
+    shutdown_grace: Annotated[Seconds, Key(duration("1s", "30m"))]
+    body_limit: Annotated[Bytes, Key(size("1KiB", "64MiB"))]
+    batch_body_limit: Annotated[Bytes, Key(size("1KiB", "256MiB"))]
+
+
+class Concurrency(Section, frozen=True, kw_only=True):
+    """How much is done at once by one worker."""
+
+    max_concurrent_requests: Annotated[int, Key(_COUNT, "MAX_CONCURRENT_REQUESTS")]
+    worker_pool_size: Annotated[int, Key(whole(1, 10_000), "WORKER_POOL_SIZE")]
+    goroutine_limit: Annotated[int, Key(_COUNT, alias="task_limit")]
+
+
+class Database(Section, frozen=True, kw_only=True):
+    """Where records are kept. `url` None is the embedded database in `data_dir`."""
+
+    url: Annotated[str | None, Key(DATABASE_URL, "DATABASE_URL", optional=True)]
+    data_dir: Annotated[Path, Key(PATH, "DATA_DIR")]
+    max_connections: Annotated[int, Key(whole(1, 100_000), "DB_MAX_CONNECTIONS")]
+    min_connections: Annotated[int, Key(whole(0, 100_000), "DB_IDLE_CONNECTIONS")]
+    connection_max_lifetime: Annotated[Seconds, Key(_AGE)]
+    busy_timeout: Annotated[Seconds, Key(duration("1ms", "60s"))]
+
+    @property
+    def sqlite_file(self) -> Path:
+        """The file of the embedded database."""
+        return Path(self.url.removeprefix("sqlite:///")) if self.url else self.data_dir / "kyb.db"
+
+
+class Redis(Section, frozen=True, kw_only=True):
+    """The shared cache. `url` None is none."""
+
+    url: Annotated[str | None, Key(REDIS_URL, "REDIS_URL", optional=True)]
+    pool_size: Annotated[int, Key(whole(1, 100_000), "REDIS_POOL_SIZE")]
+    min_idle_conns: Annotated[int, Key(whole(0, 100_000))]
+    max_conn_age: Annotated[Seconds, Key(_AGE)]
+
+
+class Cache(Section, frozen=True, kw_only=True):
+    """What is kept of earlier answers."""
+
+    ttl: Annotated[Seconds, Key(_AGE, "CACHE_TTL")]
+
+
+class Model(Section, frozen=True, kw_only=True):
+    """The model that scores: one of the packaged by `id`, or the file at `path`."""
+
+    id: Annotated[str, Key(MODEL_ID, "MODEL")]
+    path: Annotated[Path | None, Key(PATH, "MODEL_PATH", optional=True)]
+
+
+class Monitoring(Section, frozen=True, kw_only=True):
+    """The service's watch on itself."""
+
+    enabled: Annotated[bool, Key(FLAG, "ENABLE_PERFORMANCE_MONITORING")]
+    interval: Annotated[Seconds, Key(duration("100ms", "1h"), "PERFORMANCE_MONITORING_INTERVAL")]
+
+
+class Scaling(Section, frozen=True, kw_only=True):
+    """What the deployment renders its autoscaler from. `max_replicas` None is not scaled."""
+
+    min_replicas: Annotated[int, Key(whole(1, 10_000), "MIN_REPLICAS")]
+    max_replicas: Annotated[int | None, Key(whole(1, 10_000), "MAX_REPLICAS", optional=True)]
+    target_cpu_percent: Annotated[int, Key(whole(1, 100), "TARGET_CPU_PERCENT")]
+    target_memory_percent: Annotated[int, Key(whole(1, 100), "TARGET_MEMORY_PERCENT")]
+
+
+class Logging(Section, frozen=True, kw_only=True):
+    """What is logged."""
+
+    level: Annotated[LogLevel, Key(choice("debug", "info", "warning", "error", "critical"), "LOG_LEVEL")]
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """Everything configurable; made by `load`."""
+
+    server: Server
+    concurrency: Concurrency
+    database: Database
+    redis: Redis
+    cache: Cache
+    model: Model
+    monitoring: Monitoring
+    scaling: Scaling
+    logging: Logging
+
+
+def _key(hint: object) -> Key:
+    return next(item for item in hint.__metadata__ if isinstance(item, Key))  # type: ignore[attr-defined]
+
+
+SECTIONS: dict[str, type[Section]] = get_type_hints(Settings)
+"""Section name → its structure."""
+
+KEYS: dict[str, Key] = {
+    f"{section}.{name}": _key(hint)
+    for section, structure in SECTIONS.items()
+    for name, hint in get_type_hints(structure, include_extras=True).items()
+}
+"""Dotted name → what is known of the setting, in the order of this file."""
