@@ -24,7 +24,8 @@ from app import wire
 from app.errors import FAULT_LIMIT, BodyUnreadable, ParameterRefused, clipped
 
 EXPLAINED_BYTES = 1 << 20
-NAME_BYTES = 60
+NAME_CHARS = 60
+LISTED_NAMES = 8
 QUERY_BYTES = 4096
 QUERY_FIELDS = 32
 
@@ -126,19 +127,18 @@ def plan(wire_type: Any) -> Node:
             wanted="an object with " + " and ".join(required) if required else "an object",
         )
     if isinstance(info, inspect.ListType):
-        bare = typing.get_args(annotation)[0] if typing.get_origin(annotation) is Annotated else annotation
         size = _range_words(info.min_length, info.max_length, "items")
         return Array(
-            item=plan(typing.get_args(bare)[0]),
+            item=plan(typing.get_args(_bare(annotation))[0]),
             least=info.min_length or 0,
             most=info.max_length,
             nullable=nullable,
             wanted=f"a list{size}",
         )
-    choices = tuple(str(v) for v in info.values) if isinstance(info, inspect.LiteralType) else ()
+    choices = _choices(annotation)
     return Leaf(
         decode=msgspec.json.Decoder(wire_type).decode,
-        wanted=_leaf_words(info, note),
+        wanted=_leaf_words(info, note, choices),
         choices=choices,
         number=isinstance(info, inspect.IntType | inspect.FloatType),
     )
@@ -187,15 +187,17 @@ def _misfit(node: Array | Object, raw: bytes | msgspec.Raw, at: str) -> Iterator
 
 def _unknown(at: str, name: str, known: Iterable[str], what: str = "field") -> wire.Fault:
     """The pointer names the unknown member itself, or what holds it when its name is too long to repeat."""
-    place = pointer(at, name) if len(name) <= NAME_BYTES else at
-    near = nearest(name, known)
-    hint = f"; did you mean {near}?" if near else ""
+    place = pointer(at, name) if len(name) <= NAME_CHARS else at
+    names = list(known)
+    near = nearest(name, names)
+    listed = f"; known here: {', '.join(names)}" if 0 < len(names) <= LISTED_NAMES else ""
+    hint = f"; did you mean {near}?" if near else listed
     return wire.Fault(place, f'unknown {what} "{clipped(name, 40)}"{hint}')
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that `name` was probably meant to be; camelCase and dashes count as close."""
-    if len(name) > NAME_BYTES:
+    if len(name) > NAME_CHARS:
         return None
     snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).replace("-", "_").replace(" ", "_").lower()
     return next(iter(difflib.get_close_matches(snake, list(known), n=1, cutoff=0.6)), None)
@@ -234,10 +236,20 @@ def _without_null(annotation: Any) -> tuple[Any, bool]:
     return annotation, False
 
 
-def _leaf_words(info: inspect.Type, note: str) -> str:
+def _bare(annotation: Any) -> Any:
+    return typing.get_args(annotation)[0] if typing.get_origin(annotation) is Annotated else annotation
+
+
+def _choices(annotation: Any) -> tuple[str, ...]:
+    """The values of an enumeration in the order of its type; msgspec sorts them."""
+    bare = _bare(annotation)
+    return tuple(map(str, typing.get_args(bare))) if typing.get_origin(bare) is typing.Literal else ()
+
+
+def _leaf_words(info: inspect.Type, note: str, choices: tuple[str, ...]) -> str:
+    if choices:
+        return "one of " + ", ".join(choices)
     match info:
-        case inspect.LiteralType(values=values):
-            return "one of " + ", ".join(map(str, values))
         case inspect.BoolType():
             return "true or false"
         case inspect.DateType():
@@ -431,7 +443,7 @@ def _parameter(annotation: Any, text: str) -> Any:
         info = info.type
     if moment is not None:
         return _moment_ms(text, end=moment == "end")
-    wanted = _leaf_words(info, "")
+    wanted = _leaf_words(info, "", _choices(annotation))
     value: Any = text
     if isinstance(info, inspect.BoolType):
         value = {"true": True, "false": False}.get(text, text)
@@ -447,7 +459,7 @@ def _parameter(annotation: Any, text: str) -> Any:
 
 
 _DAY_MS = 86_400_000
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 def _moment_ms(text: str, *, end: bool) -> int:
@@ -457,7 +469,8 @@ def _moment_ms(text: str, *, end: bool) -> int:
             day = dt.date.fromisoformat(text)
             return (day.toordinal() - _EPOCH.toordinal() + end) * _DAY_MS
         # An offset's plus sign that was not percent-encoded arrives as a blank.
-        moment = msgspec.convert(re.sub(r" (?=\d\d:\d\d$)", "+", text), Annotated[dt.datetime, Meta(tz=True)])
+        text = re.sub(r" (?=\d\d:\d\d$)", "+", text)
+        moment: dt.datetime = msgspec.convert(text, Annotated[dt.datetime, Meta(tz=True)])
     except (ValueError, msgspec.ValidationError):
         raise _Wrong("a date such as 2026-11-23, or a date-time with its offset such as 2026-11-23T14:00:00Z") from None
     return (moment - _EPOCH) // dt.timedelta(milliseconds=1)

@@ -3,7 +3,7 @@
 A file of the Polish companies bankruptcy data (UCI 365; Zieba, Tomczak and Tomczak, "Ensemble boosted trees with
 synthetic features generation in application to bankruptcy prediction", Expert Systems with Applications 58, 2016,
 CC BY 4.0) holds 64 ratios and the outcome of each company. The statement behind the ratios is recovered from them:
-total assets from the logarithm (base 10, thousands of zloty), everything else from its ratio to an amount already known.
+total assets from the logarithm (base 10, thousands of zloty), everything else from its ratio to a known amount.
 What the file calls gross profit is profit before tax. `?` is a missing ratio.
 """
 

@@ -220,9 +220,8 @@ def score_rows(Card card, const double[:, ::1] rows, int32_t[:, ::1] points, uin
     cdef Py_ssize_t n = rows.shape[0], i
     if rows.shape[1] != card.n_features:
         raise ShapeError(f"rows have {rows.shape[1]} columns, the model has {card.n_features} features")
-    for array in (points, attributes):
-        if array.shape[0] != n or array.shape[1] != card.n_characteristics:
-            raise ShapeError(f"points and attributes must be {n} by {card.n_characteristics}")
+    if (points.shape[0], points.shape[1]) != (n, card.n_characteristics) or (attributes.shape[0], attributes.shape[1]) != (n, card.n_characteristics):
+        raise ShapeError(f"points and attributes must be {n} by {card.n_characteristics}")
     if n == 0 or card.n_characteristics == 0:
         return
     with nogil:

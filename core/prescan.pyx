@@ -1,14 +1,16 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """One pass over a JSON body for what decoders let through or answer badly: duplicate keys, deep nesting, NUL in strings, a BOM.
 
-# Design: a byte loop with a stack of open containers and one hash set of (object, key). The set is cleared by a stamp, not by
-writing, and hashes carry a random seed, so that nobody can choose keys that collide. Grammar is left to the decoder.
+# Design: a byte loop with a stack of open containers and one hash set of (object, key). An object's keys leave the set when it
+closes, last in first out, so the set stays small however long the body is; hashes carry a random seed, so that nobody can choose
+keys that collide; and an object with more keys than any type has fields is left to the decoder, which refuses it. The loop has no
+bound to check: the NUL that ends every bytes object stops it (PERF: benchmarks/test_core.py::test_prescan).
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp
+from libc.string cimport memcmp, memcpy
 
 import json
 import os
@@ -17,14 +19,14 @@ MAX_DEPTH = 32
 
 cdef enum:
     DEPTH_LIMIT = 32
-    FIRST_SLOTS = 512
+    FIRST_SLOTS = 256
+    MAX_KEYS = 256                   # of one object; those above are not compared
 
 cdef struct Slot:
-    uint32_t stamp                   # of the scan that wrote it
-    uint32_t owner                   # serial of the object that the key is in
+    const uint8_t* key               # NULL = empty
     uint64_t hash
-    const uint8_t* key
     uint32_t length
+    uint32_t owner                   # serial of the object that the key is in
 
 cdef struct Level:                   # one open container
     bint is_object
@@ -33,9 +35,33 @@ cdef struct Level:                   # one open container
     const uint8_t* key               # objects: the open member's key
     uint32_t key_length
     bint key_next
+    uint32_t keys                    # how many of its keys are in the set
 
 cdef uint64_t SEED = int.from_bytes(os.urandom(8), "little") | 1
 cdef uint64_t MULTIPLIER = 0x9E3779B97F4A7C15
+
+# What a byte means: 1 ends a run inside a string, 2 is structure outside of one.
+cdef uint8_t[256] IN_STRING, OUTSIDE
+IN_STRING[0] = IN_STRING[34] = IN_STRING[92] = 1
+for _byte in (0, 34, 44, 91, 93, 123, 125):
+    OUTSIDE[_byte] = 1
+
+
+cdef inline uint64_t _hash(uint32_t owner, const uint8_t* key, uint32_t length) noexcept:
+    """Eight bytes a step; the tail is read as bytes of a zeroed word."""
+    cdef uint64_t h = SEED ^ (<uint64_t>owner << 32) ^ length, word
+    while length >= 8:
+        memcpy(&word, key, 8)
+        h = (h ^ word) * MULTIPLIER
+        h ^= h >> 32
+        key += 8
+        length -= 8
+    word = 0
+    if length:
+        memcpy(&word, key, length)
+    h = (h ^ word) * MULTIPLIER
+    h = (h ^ (h >> 29)) * MULTIPLIER
+    return h ^ (h >> 32)
 
 
 class Refused(Exception):
@@ -52,70 +78,87 @@ cdef class Prescan:
     """A scanner with its own reusable table; one at a time uses it (the GIL is held throughout)."""
 
     cdef Slot* slots
-    cdef uint64_t mask
-    cdef uint64_t used
-    cdef uint32_t stamp
+    cdef uint32_t* log               # places of the keys in the set, in the order they came
+    cdef uint32_t mask
+    cdef uint32_t used
 
     def __cinit__(self):
-        self.slots = <Slot*>calloc(FIRST_SLOTS, sizeof(Slot))
-        if self.slots == NULL:
-            raise MemoryError
-        self.mask = FIRST_SLOTS - 1
+        self._allocate(FIRST_SLOTS)
 
     def __dealloc__(self):
         free(self.slots)
+        free(self.log)
 
-    @property
-    def slot_count(self):
-        """Size of the table: it grows with the largest body's keys and shrinks back after it."""
-        return self.mask + 1
-
-    cdef int _resize(self, uint64_t count) except -1:
-        cdef Slot* old = self.slots
-        cdef uint64_t i, place, old_count = self.mask + 1
-        cdef Slot* fresh = <Slot*>calloc(count, sizeof(Slot))
-        if fresh == NULL:
+    cdef int _allocate(self, uint32_t count) except -1:
+        cdef Slot* slots = <Slot*>calloc(count, sizeof(Slot))
+        cdef uint32_t* log = <uint32_t*>calloc(count, sizeof(uint32_t))
+        if slots == NULL or log == NULL:
+            free(slots)
+            free(log)
             raise MemoryError
-        for i in range(old_count):
-            if old[i].stamp == self.stamp:
-                place = old[i].hash & (count - 1)
-                while fresh[place].stamp:
-                    place = (place + 1) & (count - 1)
-                fresh[place] = old[i]
-        free(old)
-        self.slots, self.mask = fresh, count - 1
+        self.slots, self.log, self.mask, self.used = slots, log, count - 1, 0
         return 0
 
-    cdef int _add(self, uint32_t owner, const uint8_t* key, uint32_t length) except -1:
-        """1 where the object already has the key."""
-        cdef uint64_t h = SEED ^ (<uint64_t>owner * MULTIPLIER), place
-        cdef uint32_t i
-        cdef Slot* slot
-        for i in range(length):
-            h = (h ^ key[i]) * MULTIPLIER
-            h ^= h >> 29
-        h ^= h >> 32
-        place = h & self.mask
-        while True:
-            slot = &self.slots[place]
-            if slot.stamp != self.stamp:
-                break
-            if slot.hash == h and slot.owner == owner and slot.length == length and memcmp(slot.key, key, length) == 0:
-                return 1
+    cdef int _grow(self) except -1:
+        cdef Slot* old_slots = self.slots
+        cdef uint32_t* old_log = self.log
+        cdef uint32_t i, count = self.used
+        self._allocate(2 * (self.mask + 1))
+        for i in range(count):
+            self._place(&old_slots[old_log[i]])
+        free(old_slots)
+        free(old_log)
+        return 0
+
+    cdef void _place(self, const Slot* entry) noexcept:
+        cdef uint32_t place = <uint32_t>entry.hash & self.mask
+        while self.slots[place].key != NULL:
             place = (place + 1) & self.mask
-        slot.stamp, slot.owner, slot.hash, slot.key, slot.length = self.stamp, owner, h, key, length
+        self.slots[place] = entry[0]
+        self.log[self.used] = place
         self.used += 1
-        if self.used * 2 > self.mask:
-            self._resize((self.mask + 1) * 2)
+
+    cdef void _forget(self, uint32_t count) noexcept:
+        """Drop the keys that came last; those before keep their places, since nothing ever moved past a later one."""
+        while count:
+            self.used -= 1
+            self.slots[self.log[self.used]].key = NULL
+            count -= 1
+
+    cdef int _add(self, Level* level) except -1:
+        """1 where the object already has the key."""
+        cdef uint64_t h = _hash(level.serial, level.key, level.key_length)
+        cdef uint32_t place = <uint32_t>h & self.mask
+        cdef Slot* slot = &self.slots[place]
+        cdef Slot entry
+        while slot.key != NULL:
+            if slot.hash == h and slot.owner == level.serial and slot.length == level.key_length:
+                if memcmp(slot.key, level.key, level.key_length) == 0:
+                    return 1
+            place = (place + 1) & self.mask
+            slot = &self.slots[place]
+        if level.keys < MAX_KEYS:
+            entry = Slot(level.key, h, level.key_length, level.serial)
+            self._place(&entry)
+            level.keys += 1
+            if self.used * 2 > self.mask:
+                self._grow()
         return 0
 
     def check(self, bytes body not None):
         """Raises Refused for the first thing wrong. A body that is not JSON may pass: the decoder refuses it."""
+        try:
+            self._scan(body)
+        finally:
+            self._forget(self.used)
+
+    cdef int _scan(self, bytes body) except -1:
         cdef const uint8_t* p = <const uint8_t*>PyBytes_AS_STRING(body)
         cdef const uint8_t* begin = p
         cdef const uint8_t* end = p + PyBytes_GET_SIZE(body)
         cdef const uint8_t* start
         cdef Level[DEPTH_LIMIT] levels
+        cdef Level* top = NULL
         cdef int depth = 0
         cdef uint32_t serial = 0
         cdef uint8_t c
@@ -123,58 +166,60 @@ cdef class Prescan:
         cdef list kept = []
         if end - p >= 3 and p[0] == 0xEF and p[1] == 0xBB and p[2] == 0xBF:
             raise Refused("bom", "")
-        self.stamp += 1
-        self.used = 0
-        if self.stamp == 0 or self.mask >= 64 * FIRST_SLOTS:
-            self.stamp = 1
-            free(self.slots)
-            self.slots = <Slot*>calloc(FIRST_SLOTS, sizeof(Slot))
-            self.mask = FIRST_SLOTS - 1
-            if self.slots == NULL:
-                self.mask = 0
-                raise MemoryError
-        while p < end:
+        while True:
+            while not OUTSIDE[p[0]]:
+                p += 1
             c = p[0]
             if c == 34:                                  # "
-                start = p + 1
+                p += 1
+                start = p
                 escaped = nul = False
-                p = start
-                while p < end and p[0] != 34:
-                    if p[0] == 92:                       # \
-                        escaped = True
-                        if end - p >= 6 and p[1] == 117 and memcmp(p + 2, b"0000", 4) == 0:
-                            nul = True
+                while True:
+                    while not IN_STRING[p[0]]:
                         p += 1
-                    elif p[0] == 0:
+                    if p[0] == 34:
+                        break
+                    if p >= end:
+                        return 0                         # not closed: the decoder says so
+                    if p[0] == 0:
                         nul = True
+                    else:                                # a backslash and what it escapes
+                        escaped = True
+                        nul = nul or (end - p >= 6 and memcmp(p, b"\\u0000", 6) == 0)
+                        p += 1
+                        if p >= end:
+                            return 0
                     p += 1
-                if p >= end:
-                    return                               # not closed: the decoder says so
-                if depth and levels[depth - 1].is_object and levels[depth - 1].key_next:
-                    levels[depth - 1].key, levels[depth - 1].key_length = start, <uint32_t>(p - start)
+                if depth and top.key_next:
+                    top.key, top.key_length, top.key_next = start, <uint32_t>(p - start), False
                     if escaped:
-                        self._keep_unescaped(&levels[depth - 1], kept)
+                        self._keep_unescaped(top, kept)
                     if nul:
-                        raise Refused("nul", self._pointer(levels, depth), "")
-                    if self._add(levels[depth - 1].serial, levels[depth - 1].key, levels[depth - 1].key_length):
-                        key = levels[depth - 1].key[: levels[depth - 1].key_length]
-                        raise Refused("duplicate", self._pointer(levels, depth), _text(key))
-                    levels[depth - 1].key_next = False
+                        raise Refused("nul", self._pointer(levels, depth))
+                    if self._add(top):
+                        raise Refused("duplicate", self._pointer(levels, depth), _text(top.key[: top.key_length]))
                 elif nul:
-                    raise Refused("nul", self._pointer(levels, depth), "")
+                    raise Refused("nul", self._pointer(levels, depth))
+            elif c == 44:                                # ,
+                if depth:
+                    top.index += 1
+                    top.key_next = top.is_object
             elif c == 123 or c == 91:                    # { [
                 if depth == DEPTH_LIMIT:
-                    raise Refused("depth", self._pointer(levels, depth), "")
+                    raise Refused("depth", self._pointer(levels, depth))
+                top = &levels[depth]
                 serial += 1
-                levels[depth] = Level(c == 123, serial, 0, NULL, 0, c == 123)
                 depth += 1
-            elif c == 125 or c == 93:                    # } ]
+                top.is_object = top.key_next = c == 123
+                top.serial, top.index, top.key, top.keys = serial, 0, NULL, 0
+            elif c != 0:                                 # } ]
                 if depth == 0:
-                    return
+                    return 0
+                self._forget(top.keys)
                 depth -= 1
-            elif c == 44 and depth:                      # ,
-                levels[depth - 1].index += 1
-                levels[depth - 1].key_next = levels[depth - 1].is_object
+                top = &levels[depth - 1] if depth else NULL
+            elif p >= end:
+                return 0
             p += 1
 
     cdef int _keep_unescaped(self, Level* level, list kept) except -1:

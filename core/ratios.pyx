@@ -157,7 +157,7 @@ cdef void _zmijewski_of(const double* s, Distress* out) noexcept nogil:
 
 
 cdef void _ohlson_of(const Books* books, Distress* out) noexcept nogil:
-    cdef const double* s = books.current
+    cdef const double* s = &books.current[0]
     cdef uint32_t* lacking = &out.lacking[OHLSON_O]
     cdef double ta = _divisor(s[TOTAL_ASSETS], 0, lacking)
     cdef double index = _divisor(books.gnp_index, 1, lacking)

@@ -1,7 +1,7 @@
 """Configuration file and environment into one frozen structure; the only reader of the environment.
 
-Values are taken from the packaged `defaults.yaml`, the chosen file, the environment and the command line, the later over
-the earlier. Whatever is wrong in any of them is reported at once, also where a later place would have overruled it.
+Values come from the packaged `defaults.yaml`, the chosen file, the environment and the command line, the later over the
+earlier. Whatever is wrong in any of them is reported at once, also where a later place would have overruled it.
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ def load(
     faults: list[Fault] = []
     faulty: set[str] = set()
     path = environ.get("CONFIG_FILE") if config_path is None else config_path
-    for given in _given(environ, path, "environment CONFIG_FILE" if config_path is None else "option --config", overrides):
+    for given in _given(
+        environ, path, "environment CONFIG_FILE" if config_path is None else "option --config", overrides
+    ):
         if isinstance(given, Fault):
             faults.append(given)
             continue

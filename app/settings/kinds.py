@@ -39,9 +39,10 @@ class Kind:
     right: str
 
 
-def quoted(text: str) -> str:
-    """A value as messages show it: quoted, printable, at most 60 characters."""
-    return '"' + "".join(c if c.isprintable() else "?" for c in text[:60]) + ("..." if len(text) > 60 else "") + '"'
+def quoted(text: str, limit: int = 60) -> str:
+    """A value as messages show it: quoted, printable, at most `limit` characters of it."""
+    printable = "".join(character if character.isprintable() else "?" for character in text[:limit])
+    return f'"{printable}{"..." if len(text) > limit else ""}"'
 
 
 def whole(low: int, high: int) -> Kind:
@@ -62,7 +63,9 @@ def duration(low: str, high: str) -> Kind:
     def parse(text: str) -> float:
         return _within(parse_duration(text), low_s, high_s, text)
 
-    return Kind(parse, show_duration, f"a duration from {low} to {high} such as 250ms, 30s or 1h30m, or a number of seconds")
+    return Kind(
+        parse, show_duration, f"a duration from {low} to {high} such as 250ms, 30s or 1h30m, or a number of seconds"
+    )
 
 
 def size(low: str, high: str) -> Kind:

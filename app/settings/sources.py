@@ -30,7 +30,7 @@ class Fault(Struct, frozen=True):
 
 
 class Given(Struct, frozen=True):
-    """A text given for a setting. `origin` is what an operator is shown, `where` what a fault names; None = no value."""
+    """A text given for a setting, None = no value. `origin` is what an operator is shown, `where` what faults name."""
 
     name: str
     text: str | None
@@ -71,7 +71,7 @@ def from_file(path: str, asked_by: str) -> Iterator[Given | Fault]:
         yield Fault(f"file {path}", f"byte {error.start} is not UTF-8", "save the file as UTF-8")
         return
     except (OSError, ValueError) as error:
-        problem = f"{quoted(path)} cannot be read: {getattr(error, 'strerror', None) or error}"
+        problem = f"{quoted(path, 4096)} cannot be read: {getattr(error, 'strerror', None) or error}"
         yield Fault(asked_by, problem, "give the path of a readable YAML file")
         return
     yield from _from_text(text, path)
@@ -112,7 +112,7 @@ def _given(name: str, node: yaml.Node, origin: str) -> Given | Fault:
 
 
 def _entries(node: yaml.Node, section: str, path: str) -> Iterator[tuple[str | Fault, yaml.Node, str]]:
-    """Dotted name, value and origin of a mapping's entries; of equal keys, and of a key and its alias, only the first."""
+    """Dotted name, value and origin of a mapping's entries. A key given again, or under its alias, is a fault."""
     here = f"file {path}:{node.start_mark.line + 1}"
     if not isinstance(node, yaml.MappingNode):
         where = f"{here}: {section}" if section else here
@@ -144,7 +144,9 @@ def _remedy(name: str, known: Mapping[str, object]) -> str:
     """Names the nearest known name: one spelt alike, or a setting of the same last word elsewhere."""
     word = name.rpartition(".")[2]
     elsewhere = [full for full in _NAMES if full.rpartition(".")[2] == word]
-    close = elsewhere or get_close_matches(name, known, n=1, cutoff=0.5) or get_close_matches(name, _NAMES, n=1, cutoff=0.4)
+    close = (
+        elsewhere or get_close_matches(name, known, n=1, cutoff=0.5) or get_close_matches(name, _NAMES, n=1, cutoff=0.4)
+    )
     if close:
         return f"did you mean {' or '.join(close)}?"
     section = name.partition(".")[0]

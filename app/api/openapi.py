@@ -1,0 +1,509 @@
+"""The OpenAPI 3.1 document: one table of operations, with schemas made from the wire types.
+
+Built once when the service starts. The reference page is rendered from the same document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Any, Literal, NamedTuple, get_args, get_origin
+
+import msgspec
+
+from app import errors, faults, wire
+
+Json = dict[str, Any]
+
+BODY_LIMIT_BYTES = 1 << 20
+BATCH_LIMIT_BYTES = 8 << 20
+REF = "#/components/schemas/{name}"
+
+PROFILE_EXAMPLE: Json = {
+    "business": {
+        "id": "cust-0042",
+        "name": "Acme Trading GmbH",
+        "aliases": ["Acme"],
+        "jurisdiction": "DE",
+        "registration_number": "HRB 12345",
+        "incorporated_on": "2009-05-01",
+        "status": "active",
+        "legal_form": "GmbH",
+        "lei": "529900T8BM49AURSDO55",
+        "vat_number": "DE136695976",
+        "is_shell_bank": False,
+        "industry": {"scheme": "nace", "code": "46.90"},
+        "operating_countries": ["DE", "PL"],
+        "address": {
+            "street": "Hauptstrasse 1",
+            "city": "Berlin",
+            "postal_code": "10115",
+            "country": "DE",
+            "kind": "operating",
+        },
+        "website": "https://acme.example",
+        "email": "info@acme.example",
+        "phone": "+49301234567",
+        "employees": 57,
+        "delivery_channel": "face_to_face",
+        "cash_intensive": False,
+        "licence_status": "not_required",
+    },
+    "ownership": {
+        "owners": [
+            {
+                "name": "Maria Musterfrau",
+                "kind": "person",
+                "country": "DE",
+                "share_pct": 60.0,
+                "birth_date": "1970-01-01",
+                "is_pep": False,
+            },
+            {"name": "Beta Holding S.A.", "kind": "company", "country": "LU", "share_pct": 40.0, "lei": None},
+        ],
+        "directors": [{"name": "Max Muster", "country": "DE", "birth_date": "1975-03-02", "is_pep": False}],
+        "layers": 1,
+        "has_nominees": False,
+        "has_bearer_shares": False,
+    },
+    "financials": {
+        "currency": "EUR",
+        "listed": False,
+        "manufacturer": False,
+        "audit_opinion": "unqualified",
+        "filing_overdue_days": 0,
+        "current": {
+            "period_end": "2025-12-31",
+            "period_months": 12,
+            "total_assets": 1000,
+            "current_assets": 500,
+            "current_liabilities": 250,
+            "total_liabilities": 600,
+            "retained_earnings": 200,
+            "ebit": 120,
+            "ebt": 90,
+            "net_income": 60,
+            "revenue": 1500,
+        },
+        "prior": None,
+    },
+    "signals": {
+        "adverse_media_count": 0,
+        "adverse_media_severity": "none",
+        "litigation_count": 0,
+        "insolvency_events": 0,
+        "regulatory_actions": 0,
+        "director_turnover_12m": 0,
+        "website_verified": True,
+    },
+}
+
+MINIMAL_EXAMPLE: Json = {"business": {"name": "Acme Trading GmbH", "jurisdiction": "DE"}}
+
+
+class Answer(NamedTuple):
+    """A good answer. schema: a wire type, a ready schema, or None for no body. headers: names in HEADERS."""
+
+    status: int
+    description: str
+    schema: type | Json | None = None
+    headers: tuple[str, ...] = ()
+    media_type: str = "application/json"
+
+
+class Operation(NamedTuple):
+    """One method of one path. problems: what it can be refused with, beyond COMMON_PROBLEMS."""
+
+    method: str
+    path: str
+    name: str
+    tag: str
+    summary: str
+    description: str
+    answers: tuple[Answer, ...]
+    query: type[faults.Query] = faults.Query
+    headers: tuple[str, ...] = ()
+    body: type | None = None
+    examples: tuple[tuple[str, Json], ...] = ()
+    problems: tuple[type[Exception], ...] = ()
+
+
+COMMON_PROBLEMS: tuple[type[Exception], ...] = (
+    errors.RequestMalformed,
+    errors.ParameterRefused,
+    errors.HeadersTooLarge,
+    Exception,
+)
+BODY_PROBLEMS: tuple[type[Exception], ...] = (
+    errors.BodyUnreadable,
+    errors.BodyTooSlow,
+    errors.BodyTooLarge,
+    errors.WrongContentType,
+)
+
+PATH_PARAMETERS: dict[tuple[str, str], Json] = {
+    ("/v1/assessments", "id"): {
+        "description": "the assessment's `id` (a UUIDv7)",
+        "schema": {"type": "string", "format": "uuid"},
+        "example": "019ab0c1-5e00-7c3a-9f1e-2b6d4c8a7e10",
+    },
+    ("/v1/models", "id"): {
+        "description": "the model's `id`",
+        "schema": {"type": "string", "minLength": 1},
+        "example": "kyb",
+    },
+    ("/v1/models", "version"): {
+        "description": "the model's `version`",
+        "schema": {"type": "string", "minLength": 1},
+        "example": "1.0.0",
+    },
+}
+
+REQUEST_HEADERS: dict[str, Json] = {
+    "Idempotency-Key": {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "required": False,
+        "description": "1 to 255 printable ASCII characters. The same key with the same request gives the assessment "
+        "that was recorded first; with another request it is refused (422). Without effect with `dry_run`.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
+    },
+    "If-None-Match": {
+        "name": "If-None-Match",
+        "in": "header",
+        "required": False,
+        "description": "the `ETag` of an earlier answer; 304 when it still holds",
+        "schema": {"type": "string"},
+    },
+    "X-Request-ID": {
+        "name": "X-Request-ID",
+        "in": "header",
+        "required": False,
+        "description": "The caller's name for this request. Used when it is 1 to 128 characters of `A-Za-z0-9._-`; "
+        "otherwise a new one is made.",
+        "schema": {"type": "string"},
+    },
+}
+
+RESPONSE_HEADERS: dict[str, Json] = {
+    "X-Request-ID": {
+        "description": "the request's id, also `instance` of a problem",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"},
+    },
+    "Location": {
+        "description": "path of the recorded assessment",
+        "required": True,
+        "schema": {"type": "string", "format": "uri-reference"},
+    },
+    "ETag": {
+        "description": "strong validator of this answer, which never changes",
+        "required": True,
+        "schema": {"type": "string"},
+    },
+    "Retry-After": {
+        "description": "seconds to wait before trying again",
+        "required": True,
+        "schema": {"type": "integer", "minimum": 1},
+    },
+}
+
+OPERATIONS: tuple[Operation, ...] = (
+    Operation(
+        "post",
+        "/v1/assessments",
+        "assess",
+        "Assessments",
+        "Assess a business",
+        "Scores the profile, decides, records the assessment and answers with it. Only `business.name` and "
+        "`business.jurisdiction` are required; what is absent or null counts as missing, which is never safe. "
+        "A 201 is sent only after the record is durable. The body holds at most 1 MiB.",
+        (
+            Answer(201, "The assessment, recorded", wire.Assessment, ("Location",)),
+            Answer(200, "The assessment of a dry run: `id` and `created_at` are null", wire.Assessment),
+        ),
+        query=faults.AssessQuery,
+        headers=("Idempotency-Key",),
+        body=wire.Profile,
+        examples=(("full", PROFILE_EXAMPLE), ("minimal", MINIMAL_EXAMPLE)),
+        problems=(*BODY_PROBLEMS, errors.Conflict, errors.ProfileRefused, errors.KeyReused, errors.Unavailable),
+    ),
+    Operation(
+        "get",
+        "/v1/assessments",
+        "list_assessments",
+        "Assessments",
+        "List assessments",
+        "Newest first, a page at a time: while `next_cursor` is not null, send it as `cursor` for the next page.",
+        (Answer(200, "A page of assessments, each as with `explain=top`", wire.AssessmentList),),
+        query=faults.ListQuery,
+        problems=(errors.Unavailable,),
+    ),
+    Operation(
+        "post",
+        "/v1/assessments/batch",
+        "assess_batch",
+        "Assessments",
+        "Assess up to 1,000 businesses",
+        "Each item is assessed for itself: its `status` is 201 (200 with `dry_run`) with an `assessment`, or 422 with "
+        "a `problem`, and one wrong item does not stop the others. More than 1,000 items, or 8 MiB, are refused as a "
+        "whole with 413.",
+        (Answer(200, "One answer per item, in the order sent", wire.BatchAnswer),),
+        query=faults.AssessQuery,
+        body=wire.Batch,
+        examples=(
+            ("two", {"items": [MINIMAL_EXAMPLE, {"business": {"name": "Beta Holding S.A.", "jurisdiction": "LU"}}]}),
+        ),
+        problems=(*BODY_PROBLEMS, errors.BatchTooLarge, errors.BatchRefused, errors.Unavailable),
+    ),
+    Operation(
+        "get",
+        "/v1/assessments/{id}",
+        "read_assessment",
+        "Assessments",
+        "Read an assessment",
+        "The assessment as it was recorded. It never changes, so its `ETag` holds for good.",
+        (
+            Answer(200, "The assessment", wire.Assessment, ("ETag",)),
+            Answer(304, "Unchanged: the caller's copy is good", None, ("ETag",)),
+        ),
+        query=faults.ReadQuery,
+        headers=("If-None-Match",),
+        problems=(errors.NotFound, errors.Conflict, errors.Unavailable),
+    ),
+    Operation(
+        "post",
+        "/v1/assessments/{id}/replay",
+        "replay_assessment",
+        "Assessments",
+        "Replay an assessment",
+        "Scores the stored input and evidence again under the stored model version and compares field by field. "
+        "What cannot be replayed any more is answered with 409.",
+        (Answer(200, "Whether both are identical, and every difference", wire.Replay),),
+        problems=(errors.NotFound, errors.Conflict, errors.Unavailable),
+    ),
+    Operation(
+        "get",
+        "/v1/models",
+        "list_models",
+        "Models",
+        "List models",
+        "The models known, and which of them is active.",
+        (Answer(200, "The models", wire.ModelList),),
+        problems=(errors.Unavailable,),
+    ),
+    Operation(
+        "get",
+        "/v1/models/{id}/{version}",
+        "read_model",
+        "Models",
+        "Read a model",
+        "The full definition of one model version: features, characteristics, points, tables, overrides, bands.",
+        (Answer(200, "The model", wire.ModelDetail),),
+        problems=(errors.NotFound, errors.Unavailable),
+    ),
+    Operation(
+        "get",
+        "/health",
+        "health",
+        "Service",
+        "Health",
+        "Whether the service can do its work now.",
+        (Answer(200, "It can", wire.Health),),
+        problems=(errors.Unavailable,),
+    ),
+    Operation(
+        "get",
+        "/openapi.json",
+        "openapi",
+        "Service",
+        "This description",
+        "The OpenAPI 3.1 document.",
+        (Answer(200, "The document", {"type": "object", "required": ["openapi", "info", "paths"]}),),
+    ),
+    Operation(
+        "get",
+        "/docs",
+        "docs",
+        "Service",
+        "Reference page",
+        "The same description as a page to read.",
+        (Answer(200, "The page", {"type": "string"}, media_type="text/html"),),
+    ),
+)
+
+TAGS: dict[str, str] = {
+    "Assessments": "Risk assessments of businesses: made, recorded, read again, replayed.",
+    "Models": "The scorecards that assessments are made with.",
+    "Service": "The service itself.",
+}
+
+INTRODUCTION = """\
+Send the profile of a business; the answer is a risk score that is explained line by line, a level, a decision, \
+and a record that can be replayed. The score runs from 0 to 100, higher is riskier, and is exactly `base` plus the \
+points of all characteristics.
+
+Bodies are JSON in UTF-8. Unknown fields, duplicate keys, NUL characters and nesting beyond 32 are refused. Numbers of \
+whole-number fields are written without a decimal point. Country and industry codes must be known ones, dates lie at \
+most one day ahead (UTC), and owners' shares sum up to at most 100.5.
+
+Errors are `application/problem+json` (RFC 9457); what is wrong in a body or parameter is listed under `errors` with \
+JSON pointers (RFC 6901; parameters stand under `/query/` and `/header/`). A method that a path does not know is \
+answered with 405 and `Allow`, a path that is not there with 404."""
+
+
+def document(version: str, answer: wire.Assessment | None = None) -> Json:
+    """The whole document. answer: a real assessment of PROFILE_EXAMPLE, shown as the example of an answer."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Business risk assessment",
+            "version": version,
+            "description": INTRODUCTION,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
+        "paths": _paths(answer),
+        "components": {"schemas": _schemas(), "headers": RESPONSE_HEADERS, "parameters": REQUEST_HEADERS},
+    }
+
+
+def encoded(described: Json) -> bytes:
+    """The document's bytes, as /openapi.json serves them."""
+    return msgspec.json.encode(described)
+
+
+def problem_kinds(operation: Operation) -> list[errors.ProblemKind]:
+    """The problems of one operation, by status."""
+    kinds = {errors.KINDS[e] for e in (*COMMON_PROBLEMS, *operation.problems)}
+    return sorted(kinds, key=lambda kind: (kind.status, kind.slug))
+
+
+def _paths(answer: wire.Assessment | None) -> Json:
+    paths: Json = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method] = _operation(operation, answer)
+    return paths
+
+
+def _operation(operation: Operation, answer: wire.Assessment | None) -> Json:
+    described: Json = {
+        "operationId": operation.name,
+        "tags": [operation.tag],
+        "summary": operation.summary,
+        "description": operation.description,
+        "parameters": list(_parameters(operation)),
+        "responses": {
+            **{str(a.status): _answer(a, answer) for a in operation.answers},
+            **{str(status): _problems(status, operation) for status in {k.status for k in problem_kinds(operation)}},
+        },
+    }
+    described["responses"] = dict(sorted(described["responses"].items()))
+    if operation.body is not None:
+        examples = {name: {"value": value} for name, value in operation.examples}
+        described["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": _ref(operation.body), "examples": examples}},
+        }
+    return described
+
+
+def _parameters(operation: Operation) -> Iterator[Json]:
+    for (root, name), known in PATH_PARAMETERS.items():
+        if operation.path.startswith(root) and f"{{{name}}}" in operation.path:
+            yield {"name": name, "in": "path", "required": True, **known}
+    if operation.query is not faults.Query:
+        schema = msgspec.json.schema_components([operation.query])[1][operation.query.__name__]
+        for name, member in schema["properties"].items():
+            yield {"name": name, "in": "query", "required": False, **_parameter_schema(member)}
+    for name in (*operation.headers, "X-Request-ID"):
+        yield {"$ref": f"#/components/parameters/{name}"}
+
+
+def _parameter_schema(schema: Json) -> Json:
+    """A query field as a parameter: null is not sent in a query, it is the parameter's absence."""
+    if len(schema.get("anyOf", ())) == 2 and {"type": "null"} in schema["anyOf"]:
+        schema = next(s for s in schema["anyOf"] if s != {"type": "null"})
+    schema = dict(schema)
+    if "anyOf" in schema:
+        schema.pop("type", None)  # a moment: text in the query, an integer in its structure
+    _complete(schema)
+    return {"description": schema.pop("description", ""), "schema": schema}
+
+
+def _answer(answer: Answer, example: wire.Assessment | None) -> Json:
+    described: Json = {"description": answer.description, "headers": _header_refs(*answer.headers)}
+    if answer.schema is not None:
+        schema = answer.schema if isinstance(answer.schema, dict) else _ref(answer.schema)
+        media: Json = {"schema": schema}
+        if answer.schema is wire.Assessment and example is not None:
+            shown = example if answer.status != 200 or answer.headers else _dry(example)
+            media["example"] = msgspec.to_builtins(shown)
+        described["content"] = {answer.media_type: media}
+    return described
+
+
+def _dry(example: wire.Assessment) -> wire.Assessment:
+    return msgspec.structs.replace(example, id=None, created_at=None)
+
+
+def _problems(status: int, operation: Operation) -> Json:
+    """All problems of one status, each with an example."""
+    kinds = [kind for kind in problem_kinds(operation) if kind.status == status]
+    examples = {
+        kind.slug: {
+            "summary": kind.title,
+            "description": kind.advice,
+            "value": {
+                "type": kind.type_uri,
+                "title": kind.title,
+                "status": status,
+                "detail": kind.detail or kind.title,
+            },
+        }
+        for kind in kinds
+    }
+    return {
+        "description": "; ".join(kind.title for kind in kinds) or HTTPStatus(status).phrase,
+        "headers": _header_refs(*(["Retry-After"] if status == 503 else [])),
+        "content": {"application/problem+json": {"schema": _ref(wire.Problem), "examples": examples}},
+    }
+
+
+def _header_refs(*names: str) -> Json:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-ID", *names)}
+
+
+def _ref(wire_type: type) -> Json:
+    return {"$ref": REF.format(name=wire_type.__name__)}
+
+
+_DECLARED = {
+    frozenset(get_args(known)): list(get_args(known)) for known in vars(wire).values() if get_origin(known) is Literal
+}
+"""Enumerations in the order in which the wire types name them; msgspec sorts them."""
+
+NO_NUL = "^[^\\u0000]*$"
+
+
+def _schemas() -> Json:
+    bodies = [o.body for o in OPERATIONS if o.body is not None]
+    answers = [a.schema for o in OPERATIONS for a in o.answers if isinstance(a.schema, type)]
+    schemas = msgspec.json.schema_components([*bodies, *answers, wire.Problem], ref_template=REF)[1]
+    for schema in schemas.values():
+        for member in schema.get("properties", {}).values():
+            _complete(member, sent=schema.get("additionalProperties") is False)
+    return dict(sorted(schemas.items()))
+
+
+def _complete(schema: Json, sent: bool = True) -> None:
+    """Add what msgspec does not say: that an enumeration is of texts, and that no text sent may hold NUL."""
+    if "enum" in schema:
+        schema["enum"] = _DECLARED.get(frozenset(schema["enum"]), schema["enum"])
+        if all(isinstance(value, str) for value in schema["enum"]):
+            schema["type"] = "string"
+    if sent and schema.get("type") == "string" and not schema.keys() & {"enum", "format", "pattern"}:
+        schema["pattern"] = NO_NUL
+    for part in [*schema.get("anyOf", ()), *([schema["items"]] if isinstance(schema.get("items"), dict) else ())]:
+        _complete(part, sent)

@@ -1,0 +1,1 @@
+"""Durable records behind one protocol (`base.Store`): what was acknowledged is on disk."""

@@ -1,0 +1,99 @@
+from cpython.object cimport PyObject
+from libc.stdint cimport int32_t, uint8_t, uint64_t
+
+from core.ratios cimport N_STATEMENT, Books, Distress
+
+cdef enum:
+    MAX_NODES = 32
+
+cdef struct Slot:                    # a field of a struct type
+    PyObject* owner                  # the struct's type, checked before the offset is used
+    Py_ssize_t offset
+
+cdef struct Node:                    # a struct inside profile or evidence
+    int32_t parent
+    Slot slot
+    PyObject* type
+
+cdef struct Source:                  # where countries or dates are read
+    int32_t node
+    Slot slot
+    bint is_list
+    bint in_member
+    Slot member
+    # countries only, filled for each profile:
+    int32_t first, count             # into the extractor's buffer of country numbers
+    bint unknown                     # a member, or the whole, is missing
+
+cdef struct Where:                   # a condition on a list's member
+    Slot slot
+    int32_t kind
+    bint missing
+    int32_t first_interval, n_intervals
+    uint64_t codes
+    PyObject* values                 # dict of a category's codes
+
+cdef struct Linear:                  # factor times place in the two statements laid end to end
+    double factor
+    int32_t place
+
+cdef struct Op:                      # one feature
+    int32_t kind
+    int32_t node
+    Slot slot
+    bint has_member
+    Slot member
+    PyObject* values
+    int32_t first, count             # sources, given slots, or terms of a numerator
+    int32_t first_where, n_where
+    int32_t n_denominator
+    const uint8_t* ranks
+    int32_t n_ranks, unknown_below
+    int32_t distress
+
+cdef class Extractor:
+    cdef readonly int n_features
+    cdef readonly object plan, catalogue
+    cdef list _kept
+    cdef dict _country_index, _industry_cache, _gnp_index, _fx
+    cdef PyObject* roots[2]
+    cdef Node* nodes
+    cdef int32_t n_nodes
+    cdef Source* countries
+    cdef int32_t n_countries
+    cdef Source* dates
+    cdef int32_t n_dates
+    cdef Where* wheres
+    cdef double* intervals
+    cdef int32_t* op_sources
+    cdef Node* given
+    cdef Linear* linears
+    cdef Op* ops
+    cdef int32_t* numbers            # country numbers of the profile at hand
+    cdef int32_t capacity
+    cdef Slot* statement_slots       # N_STATEMENT amounts, then period_months
+    cdef uint8_t[N_STATEMENT] is_flow
+    cdef Slot listed, manufacturer, currency, period_end
+    cdef int32_t financials_node, current_node, prior_node
+    cdef int32_t industry_node
+    cdef Slot industry, industry_scheme, industry_code
+    cdef int32_t shares_node
+    cdef Slot owners, share_pct
+    cdef bint needs_books
+
+    cdef int fill(self, object profile, object findings, int as_of, double* row, Books* books, Distress* distress) except -1
+    cdef bint _read_countries(self, PyObject** at) except -1
+    cdef bint _dates_are_past(self, PyObject** at, int last) except -1
+    cdef bint _shares_add_up(self, PyObject** at) except -1
+    cdef int _industry_number(self, PyObject** at) except -3
+    cdef int _read_books(self, PyObject** at, Books* books) except -1
+    cdef int _read_statement(self, PyObject* statement, double* out) except -1
+    cdef double _over_list(self, const Op* op, PyObject** at) except? -7.0
+    cdef bint _meets(self, const Op* op, PyObject* member) except -1
+    cdef double _worst(self, const Op* op) noexcept
+    cdef double _linear(self, int32_t first, int32_t count, const Books* books) noexcept
+    cdef double _linear_divisor(self, const Op* op, const Books* books) noexcept
+    cdef int _country_number(self, PyObject* text) except -2
+    cdef int _grow(self, Py_ssize_t wanted) except -1
+    cdef int _plan_source(self, Source* out, source) except -1
+    cdef int _plan_ops(self, ops) except -1

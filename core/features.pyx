@@ -1,0 +1,553 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""From a decoded profile and its evidence to a row of features, by a plan prepared when the model is loaded.
+
+# Design: profile and evidence are msgspec structs. A field is read at its slot's offset, taken from the type's own member
+descriptor, after checking that the object is of exactly that type: a pointer load instead of an attribute look-up
+(PERF: benchmarks/test_core.py::test_features). Objects stay borrowed: the profile holds them for the length of the call.
+Lists of countries become lists of numbers once, whatever many features ask of them.
+"""
+
+from cpython.datetime cimport PyDate_Check, PyDateTime_GET_DAY, PyDateTime_GET_MONTH, PyDateTime_GET_YEAR, import_datetime
+from cpython.dict cimport PyDict_GetItem
+from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
+from cpython.list cimport PyList_CheckExact, PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.long cimport PyLong_AsDouble, PyLong_AsLong, PyLong_CheckExact
+from cpython.object cimport PyObject
+from cpython.unicode cimport PyUnicode_CheckExact
+from libc.math cimport NAN, isnan
+from libc.stdint cimport int32_t, uint8_t
+from libc.stdlib cimport calloc, free, realloc
+
+from core.ratios cimport Books, Distress, compute_distress, count_statement_faults
+from core.rounding cimport round9
+
+from core.extraction import extraction_plan
+from core.ratios import FLOW_FIELDS, STATEMENT_FIELDS
+from core.validity import DAYS_AHEAD, MAX_SHARES_PCT, ProfileInvalid, profile_faults
+
+cdef extern from *:
+    """
+    #include <structmember.h>
+    static Py_ssize_t member_offset(PyObject* descriptor) {
+        if (!Py_IS_TYPE(descriptor, &PyMemberDescr_Type)) return -1;
+        return ((PyMemberDescrObject*)descriptor)->d_member->offset;
+    }
+    static inline PyObject* slot_value(PyObject* object, Py_ssize_t offset) {
+        PyObject* value = *(PyObject**)((char*)object + offset);
+        return value == Py_None ? NULL : value;
+    }
+    static inline int is_exactly(PyObject* object, PyObject* type) { return (PyObject*)Py_TYPE(object) == type; }
+    static inline int is_true(PyObject* object) { return object == Py_True; }
+    static inline int is_bool(PyObject* object) { return PyBool_Check(object); }
+    """
+    Py_ssize_t member_offset(object descriptor)
+    PyObject* slot_value(PyObject* object, Py_ssize_t offset) noexcept
+    bint is_exactly(PyObject* object, PyObject* type) noexcept
+    bint is_true(PyObject* object) noexcept
+    bint is_bool(PyObject* object) noexcept
+
+import_datetime()
+
+cdef enum:
+    NUMBER, FLAG, CATEGORY, AGE, COUNT, SUM, MAX, ANY, GIVEN, CLASS, MEMBER, INDUSTRY_CLASS, INDUSTRY_MEMBER, RATIO
+    DISTRESS, DISTRESS_CHOICE, STATEMENT_FAULTS
+
+KINDS = {
+    "number": NUMBER, "flag": FLAG, "category": CATEGORY, "age": AGE, "count": COUNT, "sum": SUM, "max": MAX, "any": ANY,
+    "given": GIVEN, "class": CLASS, "member": MEMBER, "industry_class": INDUSTRY_CLASS, "industry_member": INDUSTRY_MEMBER,
+    "ratio": RATIO, "distress": DISTRESS, "distress_choice": DISTRESS_CHOICE, "statement_faults": STATEMENT_FAULTS,
+}
+NO_CHOICE = 4
+cdef double DAYS_A_YEAR = 365.25
+cdef double SHARES_LIMIT = MAX_SHARES_PCT
+cdef int AHEAD = DAYS_AHEAD
+cdef int[13] DAYS_BEFORE = [0, 0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334]
+
+
+cdef void* _array(Py_ssize_t count, size_t size) except NULL:
+    cdef void* memory = calloc(count if count > 0 else 1, size)
+    if memory == NULL:
+        raise MemoryError
+    return memory
+
+
+cdef Slot _slot(object owner, str name) except *:
+    """The slot of a struct's field. Raises TypeError for a type whose fields are not plain slots."""
+    for base in owner.__mro__:
+        descriptor = base.__dict__.get(name)
+        if descriptor is not None:
+            offset = member_offset(descriptor)
+            if offset > 0:
+                return Slot(<PyObject*>owner, offset)
+    raise TypeError(f"{owner.__name__}.{name} is not a slot of a struct")
+
+
+cdef inline int _ordinal(object date) noexcept:
+    """Proleptic Gregorian ordinal, as date.toordinal()."""
+    cdef int year = PyDateTime_GET_YEAR(date), month = PyDateTime_GET_MONTH(date), before = year - 1
+    cdef bint leap = (year % 4 == 0) and (year % 100 != 0 or year % 400 == 0)
+    return before * 365 + before // 4 - before // 100 + before // 400 + DAYS_BEFORE[month] + (leap and month > 2) + PyDateTime_GET_DAY(date)
+
+
+cdef int _mismatch(PyObject* value, str wanted) except -1:
+    raise TypeError(f"a {wanted} was expected, not {type(<object>value).__name__}")
+
+
+cdef inline PyObject* _read(PyObject* struct, const Slot* slot) except? NULL:
+    """A field's value, borrowed; NULL where it is None."""
+    if not is_exactly(struct, slot.owner):
+        raise TypeError(f"{(<object>slot.owner).__name__} was expected, not {type(<object>struct).__name__}")
+    return slot_value(struct, slot.offset)
+
+
+cdef inline double _number(PyObject* value) except? -7.0:
+    if value == NULL:
+        return NAN
+    if PyFloat_CheckExact(<object>value):
+        return PyFloat_AS_DOUBLE(<object>value)
+    if not PyLong_CheckExact(<object>value):
+        _mismatch(value, "number")
+    return PyLong_AsDouble(<object>value)
+
+
+cdef inline double _flag(PyObject* value) except? -7.0:
+    if value == NULL:
+        return NAN
+    if not is_bool(value):
+        _mismatch(value, "flag")
+    return is_true(value)
+
+
+cdef inline double _code(PyObject* value, PyObject* codes) except? -7.0:
+    cdef PyObject* code
+    if value == NULL:
+        return NAN
+    code = PyDict_GetItem(<object>codes, <object>value)
+    if code == NULL:
+        raise ValueError(f'"{<object>value}" is not one of {", ".join(<object>codes)}')
+    return PyLong_AsLong(<object>code)
+
+
+cdef class Extractor:
+    """Fills rows of features for one model.
+
+    model: core.model.Model, sound.  catalogue: core.catalogue.Catalogue of the structs that will be read.
+    """
+
+    def __cinit__(self, model, catalogue):
+        cdef int i
+        plan = self.plan = extraction_plan(model, catalogue)
+        self.catalogue = catalogue
+        self._kept = [catalogue.profile, catalogue.evidence]
+        self._country_index = plan.countries.index
+        self._industry_cache = plan.industries.cache
+        self._gnp_index, self._fx = plan.gnp_index, plan.fx
+        self.roots[0], self.roots[1] = <PyObject*>catalogue.profile, <PyObject*>catalogue.evidence
+        self.n_nodes = len(plan.nodes) + 2
+        if self.n_nodes > MAX_NODES:
+            raise ValueError(f"the profile has more than {MAX_NODES} structs")
+        self.nodes = <Node*>_array(self.n_nodes, sizeof(Node))
+        for i, node in enumerate(plan.nodes, 2):
+            self.nodes[i] = Node(node.parent, _slot(node.owner, node.name), <PyObject*>node.type)
+            self._kept.append(node.type)
+        self.n_countries, self.n_dates = len(plan.country_sources), len(plan.date_sources)
+        self.countries = <Source*>_array(self.n_countries, sizeof(Source))
+        self.dates = <Source*>_array(self.n_dates, sizeof(Source))
+        for i, source in enumerate(plan.country_sources):
+            self._plan_source(&self.countries[i], source)
+        for i, source in enumerate(plan.date_sources):
+            self._plan_source(&self.dates[i], source)
+        self.intervals = <double*>_array(2 * len(plan.intervals), sizeof(double))
+        for i, (low, high) in enumerate(plan.intervals):
+            self.intervals[2 * i], self.intervals[2 * i + 1] = low, high
+        self._plan_ops(plan.ops)
+        self.statement_slots = <Slot*>_array(N_STATEMENT + 1, sizeof(Slot))
+        for i, name in enumerate(STATEMENT_FIELDS):
+            self.statement_slots[i] = _slot(plan.statement_type, name)
+            self.is_flow[i] = name in FLOW_FIELDS
+        self.statement_slots[N_STATEMENT] = _slot(plan.statement_type, "period_months")
+        self.period_end = _slot(plan.statement_type, "period_end")
+        self.current_node, self.prior_node = plan.statements
+        self.financials_node, financials = plan.financials
+        self.listed, self.manufacturer = _slot(financials, "listed"), _slot(financials, "manufacturer")
+        self.currency = _slot(financials, "currency")
+        self.industry_node, owner, name, industry = plan.industry
+        self.industry = _slot(owner, name)
+        self.industry_scheme, self.industry_code = _slot(industry, "scheme"), _slot(industry, "code")
+        self.shares_node, owner, name, member, member_name = plan.shares
+        self.owners, self.share_pct = _slot(owner, name), _slot(member, member_name)
+
+    cdef int _plan_source(self, Source* out, source) except -1:
+        out.node = source.node
+        out.slot = _slot(source.owner, source.name)
+        out.is_list = "[]" in source.path
+        out.in_member = source.member is not None
+        if out.in_member:
+            out.member = _slot(source.member, source.member_name)
+        return 0
+
+    cdef int _plan_ops(self, ops) except -1:
+        cdef int i, n_where = 0, n_sources = 0, n_given = 0, n_linear = 0
+        cdef Op* out
+        self.n_features = len(ops)
+        self.ops = <Op*>_array(len(ops), sizeof(Op))
+        self.wheres = <Where*>_array(sum(len(op.where) for op in ops), sizeof(Where))
+        self.op_sources = <int32_t*>_array(sum(len(op.sources) for op in ops), sizeof(int32_t))
+        self.given = <Node*>_array(sum(len(op.given) for op in ops), sizeof(Node))
+        self.linears = <Linear*>_array(sum(len(op.numerator) + len(op.denominator) for op in ops), sizeof(Linear))
+        for i, op in enumerate(ops):
+            out = &self.ops[i]
+            out.kind, out.node, out.distress = KINDS[op.kind], op.node, op.distress
+            self.needs_books = self.needs_books or out.kind >= RATIO
+            if op.owner is not None:
+                out.slot = _slot(op.owner, op.name)
+            if op.member is not None:
+                out.has_member = True
+                out.member = _slot(op.member, op.member_name) if op.member_name else Slot(<PyObject*>op.member, 0)
+            if op.codes is not None:
+                self._kept.append(op.codes)
+                out.values = <PyObject*>op.codes
+            self._kept.append(op.ranks)
+            out.ranks, out.n_ranks, out.unknown_below = <const uint8_t*><const char*>op.ranks, len(op.ranks), op.unknown_below
+            out.first_where, out.n_where = n_where, len(op.where)
+            for owner, name, kind, missing, first, count, codes, values in op.where:
+                self._kept.append(values)
+                self.wheres[n_where] = Where(_slot(owner, name), KINDS[kind], missing, first, count, codes, <PyObject*>values)
+                n_where += 1
+            if op.sources:
+                out.first, out.count = n_sources, len(op.sources)
+                for source in op.sources:
+                    self.op_sources[n_sources] = source
+                    n_sources += 1
+            elif op.given:
+                out.first, out.count = n_given, len(op.given)
+                for node, owner, name in op.given:
+                    self.given[n_given] = Node(node, _slot(owner, name), NULL)
+                    n_given += 1
+            elif op.numerator:
+                out.first, out.count, out.n_denominator = n_linear, len(op.numerator), len(op.denominator)
+                for factor, place in (*op.numerator, *op.denominator):
+                    self.linears[n_linear] = Linear(factor, place)
+                    n_linear += 1
+        return 0
+
+    def __dealloc__(self):
+        free(self.nodes)
+        free(self.countries)
+        free(self.dates)
+        free(self.wheres)
+        free(self.intervals)
+        free(self.op_sources)
+        free(self.given)
+        free(self.linears)
+        free(self.ops)
+        free(self.numbers)
+        free(self.statement_slots)
+
+    cdef int fill(self, object profile, object findings, int as_of, double* row, Books* books, Distress* distress) except -1:
+        """Fill a row of n_features, the two statements and the distress models.
+
+        as_of: proleptic ordinal of the day that ages are counted to. Raises ProfileInvalid with every fault, TypeError for
+        anything but the structs of the catalogue.
+        """
+        cdef PyObject* at[MAX_NODES]
+        cdef PyObject* value
+        cdef int i, j, industry
+        cdef bint valid
+        cdef const Op* op
+        cdef double x
+        at[0], at[1] = <PyObject*>profile, <PyObject*>findings
+        for i in range(2):
+            if not is_exactly(at[i], self.roots[i]):
+                raise TypeError(f"{(<object>self.roots[i]).__name__} was expected, not {type(<object>at[i]).__name__}")
+        for i in range(2, self.n_nodes):
+            value = at[self.nodes[i].parent]
+            if value != NULL:
+                value = _read(value, &self.nodes[i].slot)
+                if value != NULL and not is_exactly(value, self.nodes[i].type):
+                    _mismatch(value, (<object>self.nodes[i].type).__name__)
+            at[i] = value
+        industry = self._industry_number(at)
+        valid = industry > -2 and self._read_countries(at)
+        valid = valid and self._dates_are_past(at, as_of + AHEAD) and self._shares_add_up(at)
+        if not valid:
+            raise ProfileInvalid(profile_faults(profile, self.catalogue, self.plan, as_of))
+        self._read_books(at, books)
+        compute_distress(books, distress)
+        for i in range(8):
+            distress.value[i] = round9(distress.value[i])
+        for i in range(self.n_features):
+            op = &self.ops[i]
+            if op.kind <= AGE:
+                value = at[op.node]
+                if value != NULL:
+                    value = _read(value, &op.slot)
+                if op.kind == NUMBER:
+                    x = round9(_number(value))
+                elif op.kind == FLAG:
+                    x = _flag(value)
+                elif op.kind == CATEGORY:
+                    x = _code(value, op.values)
+                else:
+                    x = NAN if value == NULL else round9((as_of - _ordinal(<object>value)) / DAYS_A_YEAR)
+            elif op.kind <= ANY:
+                x = round9(self._over_list(op, at))
+            elif op.kind == GIVEN:
+                x = 0
+                for j in range(op.first, op.first + op.count):
+                    value = at[self.given[j].parent]
+                    x += value != NULL and _read(value, &self.given[j].slot) != NULL
+            elif op.kind <= MEMBER:
+                x = self._worst(op)
+            elif op.kind <= INDUSTRY_MEMBER:
+                x = NAN if industry < 0 else op.ranks[industry]
+            elif op.kind == RATIO:
+                x = self._linear(op.first, op.count, books)
+                if op.n_denominator:
+                    x /= self._linear_divisor(op, books)
+                x = round9(x)
+            elif op.kind == DISTRESS:
+                x = distress.value[op.distress] if distress.chosen == op.distress else NAN
+            elif op.kind == DISTRESS_CHOICE:
+                x = distress.chosen if distress.chosen >= 0 else NO_CHOICE
+            else:
+                j = count_statement_faults(books)
+                x = NAN if j < 0 else j
+            row[i] = x
+        return 0
+
+    cdef double _linear_divisor(self, const Op* op, const Books* books) noexcept:
+        cdef double x = self._linear(op.first + op.count, op.n_denominator, books)
+        return x if x > 0 else NAN
+
+    cdef double _linear(self, int32_t first, int32_t count, const Books* books) noexcept:
+        cdef double total = 0
+        cdef int32_t i, place
+        for i in range(first, first + count):
+            place = self.linears[i].place
+            total += self.linears[i].factor * (books.current[place] if place < N_STATEMENT else books.prior[place - N_STATEMENT])
+        return total
+
+    cdef bint _read_countries(self, PyObject** at) except -1:
+        """Every country of the profile as a number; False where one is not known."""
+        cdef int32_t i, used = 0
+        cdef Py_ssize_t k, n
+        cdef Source* source
+        cdef PyObject* value
+        cdef PyObject* member
+        for i in range(self.n_countries):
+            source = &self.countries[i]
+            source.first, source.count, source.unknown = used, 0, True
+            value = at[source.node]
+            if value != NULL:
+                value = _read(value, &source.slot)
+            if value == NULL:
+                continue
+            n = 1
+            if source.is_list:
+                if not PyList_CheckExact(<object>value):
+                    _mismatch(value, "list")
+                n = PyList_GET_SIZE(<object>value)
+            if used + n > self.capacity:
+                self._grow(used + n)
+            source.unknown = False
+            for k in range(n):
+                member = <PyObject*>PyList_GET_ITEM(<object>value, k) if source.is_list else value
+                if source.in_member:
+                    member = _read(member, &source.member)
+                if member == NULL:
+                    source.unknown = True
+                    continue
+                self.numbers[used] = self._country_number(member)
+                if self.numbers[used] < 0:
+                    return False
+                used += 1
+                source.count += 1
+        return True
+
+    cdef int _country_number(self, PyObject* text) except -2:
+        cdef PyObject* number
+        if not PyUnicode_CheckExact(<object>text):
+            _mismatch(text, "country code")
+        number = PyDict_GetItem(self._country_index, <object>text)
+        return PyLong_AsLong(<object>number) if number != NULL else self.plan.countries.find(<object>text)
+
+    cdef int _grow(self, Py_ssize_t wanted) except -1:
+        cdef int32_t* grown = <int32_t*>realloc(self.numbers, 2 * wanted * sizeof(int32_t))
+        if grown == NULL:
+            raise MemoryError
+        self.numbers, self.capacity = grown, <int32_t>(2 * wanted)
+        return 0
+
+    cdef bint _dates_are_past(self, PyObject** at, int last) except -1:
+        cdef int32_t i
+        cdef Py_ssize_t k, n
+        cdef const Source* source
+        cdef PyObject* value
+        cdef PyObject* member
+        for i in range(self.n_dates):
+            source = &self.dates[i]
+            value = at[source.node]
+            if value != NULL:
+                value = _read(value, &source.slot)
+            if value == NULL:
+                continue
+            n = PyList_GET_SIZE(<object>value) if source.is_list else 1
+            for k in range(n):
+                member = <PyObject*>PyList_GET_ITEM(<object>value, k) if source.is_list else value
+                if source.in_member:
+                    member = _read(member, &source.member)
+                if member == NULL:
+                    continue
+                if not PyDate_Check(<object>member):
+                    _mismatch(member, "date")
+                if _ordinal(<object>member) > last:
+                    return False
+        return True
+
+    cdef bint _shares_add_up(self, PyObject** at) except -1:
+        cdef PyObject* owners = at[self.shares_node]
+        cdef double total = 0, share
+        cdef Py_ssize_t k
+        if owners != NULL:
+            owners = _read(owners, &self.owners)
+        if owners == NULL:
+            return True
+        for k in range(PyList_GET_SIZE(<object>owners)):
+            share = _number(_read(<PyObject*>PyList_GET_ITEM(<object>owners, k), &self.share_pct))
+            if not isnan(share):
+                total += share
+        return total <= SHARES_LIMIT
+
+    cdef int _industry_number(self, PyObject** at) except -3:
+        """The industry group's number; -1 where none is given, -2 where the code is not known."""
+        cdef PyObject* value = at[self.industry_node]
+        cdef PyObject* found
+        if value != NULL:
+            value = _read(value, &self.industry)
+        if value == NULL:
+            return -1
+        key = (<object>_read(value, &self.industry_scheme), <object>_read(value, &self.industry_code))
+        found = PyDict_GetItem(self._industry_cache, key)
+        number = PyLong_AsLong(<object>found) if found != NULL else self.plan.industries.find(key[0], key[1])
+        return -2 if number < 0 else number
+
+    cdef int _read_books(self, PyObject** at, Books* books) except -1:
+        cdef PyObject* financials = at[self.financials_node]
+        cdef PyObject* value
+        cdef double flag
+        books.listed = books.manufacturer = -1
+        books.dollars = books.gnp_index = NAN
+        self._read_statement(at[self.current_node], books.current)
+        self._read_statement(at[self.prior_node], books.prior)
+        if financials == NULL:
+            return 0
+        flag = _flag(_read(financials, &self.listed))
+        books.listed = -1 if isnan(flag) else <int>flag
+        flag = _flag(_read(financials, &self.manufacturer))
+        books.manufacturer = -1 if isnan(flag) else <int>flag
+        value = _read(financials, &self.currency)
+        if value != NULL:
+            value = PyDict_GetItem(self._fx, <object>value)
+            if value != NULL:
+                books.dollars = PyFloat_AS_DOUBLE(<object>value)
+        value = NULL if at[self.current_node] == NULL else _read(at[self.current_node], &self.period_end)
+        if value != NULL:
+            value = PyDict_GetItem(self._gnp_index, PyDateTime_GET_YEAR(<object>value) - 1)
+            if value != NULL:
+                books.gnp_index = PyFloat_AS_DOUBLE(<object>value)
+        return 0
+
+    cdef int _read_statement(self, PyObject* statement, double* out) except -1:
+        cdef int i
+        cdef double months, scale
+        if statement == NULL:
+            for i in range(N_STATEMENT):
+                out[i] = NAN
+            return 0
+        months = _number(_read(statement, &self.statement_slots[N_STATEMENT]))
+        scale = 1.0 if isnan(months) else 12.0 / months
+        for i in range(N_STATEMENT):
+            out[i] = _number(_read(statement, &self.statement_slots[i]))
+            if self.is_flow[i] and scale != 1.0:
+                out[i] *= scale
+        return 0
+
+    cdef double _over_list(self, const Op* op, PyObject** at) except? -7.0:
+        """Count, sum, max or any over the members that meet the conditions; missing where the list, or a member's value, is."""
+        cdef PyObject* members = at[op.node]
+        cdef PyObject* member
+        cdef double result = 0, x
+        cdef bint unknown = False
+        cdef Py_ssize_t k
+        if members != NULL:
+            members = _read(members, &op.slot)
+        if members == NULL:
+            return NAN
+        if not PyList_CheckExact(<object>members):
+            _mismatch(members, "list")
+        for k in range(PyList_GET_SIZE(<object>members)):
+            member = <PyObject*>PyList_GET_ITEM(<object>members, k)
+            if op.n_where and not self._meets(op, member):
+                continue
+            if op.kind == COUNT:
+                result += 1
+                continue
+            x = _flag(_read(member, &op.member)) if op.kind == ANY else _number(_read(member, &op.member))
+            if isnan(x):
+                unknown = True
+            elif op.kind == SUM:
+                result += x
+            elif x > result:
+                result = x
+        if unknown and not (op.kind == ANY and result):
+            return NAN
+        return result
+
+    cdef bint _meets(self, const Op* op, PyObject* member) except -1:
+        cdef int32_t w, i
+        cdef const Where* where
+        cdef PyObject* value
+        cdef double x
+        cdef bint met
+        for w in range(op.first_where, op.first_where + op.n_where):
+            where = &self.wheres[w]
+            value = _read(member, &where.slot)
+            if value == NULL:
+                met = where.missing
+            elif where.kind == NUMBER:
+                x, met = round9(_number(value)), False
+                for i in range(where.first_interval, where.first_interval + where.n_intervals):
+                    met = met or self.intervals[2 * i] <= x < self.intervals[2 * i + 1]
+            else:
+                x = _flag(value) if where.kind == FLAG else _code(value, where.values)
+                met = (where.codes >> <int32_t>x) & 1
+            if not met:
+                return False
+        return True
+
+    cdef double _worst(self, const Op* op) noexcept:
+        """The highest rank of the countries named; missing where none is, or where an unknown one could be worse."""
+        cdef int32_t s, i, rank, worst = 0
+        cdef const Source* source
+        cdef bint unknown = False
+        for s in range(op.first, op.first + op.count):
+            source = &self.countries[self.op_sources[s]]
+            unknown = unknown or source.unknown
+            for i in range(source.first, source.first + source.count):
+                rank = op.ranks[self.numbers[i]]
+                if rank > worst:
+                    worst = rank
+        return NAN if unknown and worst < op.unknown_below else worst
+
+
+def feature_row(Extractor extractor, profile, findings, int as_of):
+    """The features of one profile by name: numbers, NaN = missing, categories as their codes."""
+    cdef Books books
+    cdef Distress distress
+    cdef double* row = <double*>_array(extractor.n_features, sizeof(double))
+    try:
+        extractor.fill(profile, findings, as_of, row, &books, &distress)
+        return [row[i] for i in range(extractor.n_features)]
+    finally:
+        free(row)

@@ -1,0 +1,595 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""The scorer: one model made ready, profiles in, assessed profiles out; each can be recorded, restored and rendered.
+
+# Design: an answer is assembled from bytes prepared per characteristic and attribute when the model is loaded; only numbers are
+formatted for each answer (PERF: benchmarks/test_core.py::test_render). A record holds attributes, points and observed values,
+not the answer: the model of the same sha256 turns it back into the same bytes.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.math cimport NAN, isnan
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcpy, strlen
+
+from core.features cimport Extractor
+from core.kernel cimport N_CATEGORIES, Card, Outcome
+from core.ratios cimport N_DISTRESS, Books, Distress, zone_of
+from core.rounding cimport round9, write_hundredths, write_number
+
+from core.fragments import Fragments
+from core.model import DECISIONS, HUNDREDTHS, LEVELS
+from core.plan import card_plan
+from core.validity import ProfileInvalid
+
+RECORD_FORMAT = 1
+TOP_REASONS = 6
+EPOCH_ORDINAL = 719_163                  # date(1970, 1, 1).toordinal()
+
+cdef enum:
+    MAX_TOP = 6
+    NO_CODE = 255
+    MAX_LINES = 512
+
+cdef int64_t EPOCH = EPOCH_ORDINAL
+
+
+class RecordDamaged(Exception):
+    """A record that this model cannot have written."""
+
+
+cdef struct Text:
+    const char* start
+    Py_ssize_t length
+
+cdef struct Work:                        # where one row is scored; borrowed from an Assessed
+    double* row
+    double* observed
+    int32_t* points
+    uint8_t* attributes
+    Outcome* outcome
+
+cdef packed struct Header:               # of a record, little-endian like every machine this runs on
+    uint8_t format
+    uint8_t level
+    uint8_t decision
+    int8_t chosen
+    uint16_t n_lines
+    int32_t as_of
+    int32_t score
+    uint64_t overrides
+    uint64_t floors
+
+
+
+
+cdef void* _array(Py_ssize_t count, size_t size) except NULL:
+    cdef void* memory = calloc(count if count > 0 else 1, size)
+    if memory == NULL:
+        raise MemoryError
+    return memory
+
+
+cdef class Scorer:
+    """One model, ready to assess profiles of the catalogue's types.
+
+    model: core.model.Model, sound.  catalogue: core.catalogue.Catalogue.
+    """
+
+    cdef readonly object model
+    cdef readonly Card card
+    cdef readonly Extractor extractor
+    cdef object _fragments
+    cdef list _kept
+    cdef Text* reason_heads              # per attribute, all characteristics end to end
+    cdef Text* reason_tails
+    cdef Text* codes                     # observed value of a category, per characteristic and code
+    cdef int32_t* first_code
+    cdef int32_t* n_codes
+    cdef Text* category_heads
+    cdef Text* category_tails
+    cdef int32_t* category_order
+    cdef Text* overrides
+    cdef Text* floors
+    cdef int32_t* floor_above            # the next higher floor of the same category, -1 = none
+    cdef Text* distress_heads
+    cdef Text* zones                     # three per distress model
+    cdef Text* inputs                    # names of a distress model's inputs
+    cdef int32_t* first_input
+    cdef Text level_texts[4]
+    cdef Text decision_texts[3]
+    cdef Text base_text, tail
+    cdef Py_ssize_t full_bytes           # upper bound of the prepared part of an answer
+    cdef readonly int n_number_lines
+    cdef readonly Py_ssize_t record_bytes
+    cdef char* scratch
+    cdef Py_ssize_t capacity
+
+    def __cinit__(self, model, catalogue):
+        cdef int i
+        self.model = model
+        self.card = Card(card_plan(model))
+        if self.card.n_lines > MAX_LINES:
+            raise ValueError(f"a model has at most {MAX_LINES} characteristics")
+        self.extractor = Extractor(model, catalogue)
+        fragments = self._fragments = Fragments(model)
+        self._kept = []
+        self.reason_heads = self._texts(fragments.reason_heads)
+        self.reason_tails = self._texts(fragments.reason_tails)
+        self.codes = self._texts(fragments.codes)
+        self.first_code = self._integers(fragments.first_code)
+        self.n_codes = self._integers(fragments.n_codes)
+        self.category_heads = self._texts(fragments.category_heads)
+        self.category_tails = self._texts(fragments.category_tails)
+        self.category_order = self._integers(fragments.category_order)
+        self.overrides = self._texts(fragments.overrides)
+        self.floors = self._texts(fragments.floors)
+        self.floor_above = self._integers(fragments.floor_above)
+        self.distress_heads = self._texts(fragments.distress_heads)
+        self.zones = self._texts(fragments.zones)
+        self.inputs = self._texts(fragments.inputs)
+        self.first_input = self._integers(fragments.first_input)
+        for i in range(4):
+            self.level_texts[i] = self._text(fragments.levels[i])
+        for i in range(3):
+            self.decision_texts[i] = self._text(fragments.decisions[i])
+        self.base_text, self.tail = self._text(fragments.base), self._text(fragments.tail)
+        self.full_bytes = fragments.size
+        for i in range(self.card.n_lines):
+            self.n_number_lines += not self.card.lines[i].is_category
+        self.record_bytes = (
+            sizeof(Header) + self.card.n_lines * 3 + self.n_number_lines * 8 + (self.card.n_lines - self.n_number_lines)
+            + N_DISTRESS * 12
+        )
+
+    def __dealloc__(self):
+        free(self.reason_heads)
+        free(self.reason_tails)
+        free(self.codes)
+        free(self.first_code)
+        free(self.n_codes)
+        free(self.category_heads)
+        free(self.category_tails)
+        free(self.category_order)
+        free(self.overrides)
+        free(self.floors)
+        free(self.floor_above)
+        free(self.distress_heads)
+        free(self.zones)
+        free(self.inputs)
+        free(self.first_input)
+        free(self.scratch)
+
+    cdef Text _text(self, bytes value):
+        self._kept.append(value)
+        return Text(PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))
+
+    cdef Text* _texts(self, values) except NULL:
+        cdef int i
+        cdef Text* texts = <Text*>_array(len(values), sizeof(Text))
+        for i, value in enumerate(values):
+            texts[i] = self._text(value)
+        return texts
+
+    cdef int32_t* _integers(self, values) except NULL:
+        cdef int i
+        cdef int32_t* integers = <int32_t*>_array(len(values), sizeof(int32_t))
+        for i, value in enumerate(values):
+            integers[i] = value
+        return integers
+
+    cdef char* _room(self, Py_ssize_t wanted) except NULL:
+        cdef char* grown
+        if wanted > self.capacity:
+            grown = <char*>realloc(self.scratch, wanted)
+            if grown == NULL:
+                raise MemoryError
+            self.scratch, self.capacity = grown, wanted
+        return self.scratch
+
+    def assess(self, profile, findings, int as_of):
+        """Assess one profile. as_of: proleptic ordinal of the day of scoring. Raises ProfileInvalid."""
+        cdef Assessed assessed = Assessed.__new__(Assessed, self)
+        cdef Books books
+        cdef Work work
+        self.extractor.fill(profile, findings, as_of, assessed.row, &books, &assessed.distress)
+        assessed.as_of = as_of
+        work = assessed.work()
+        _conclude(self.card, &work)
+        return assessed
+
+    def assess_many(self, list profiles, list findings, int as_of):
+        """Assess each profile: a list of Assessed, or ProfileInvalid in the place of one that is. The arithmetic frees the GIL."""
+        cdef Py_ssize_t n = len(profiles), i, scored = 0
+        cdef Assessed assessed
+        cdef Books books
+        cdef Card card = self.card
+        cdef Work* works
+        if len(findings) != n:
+            raise ValueError(f"{n} profiles and {len(findings)} findings")
+        answers = []
+        works = <Work*>_array(n, sizeof(Work))
+        try:
+            for i in range(n):
+                assessed = Assessed.__new__(Assessed, self)
+                try:
+                    self.extractor.fill(profiles[i], findings[i], as_of, assessed.row, &books, &assessed.distress)
+                except ProfileInvalid as invalid:
+                    answers.append(invalid)
+                    continue
+                assessed.as_of = as_of
+                answers.append(assessed)
+                works[scored] = assessed.work()
+                scored += 1
+            with nogil:
+                for i in range(scored):
+                    _conclude(card, &works[i])
+        finally:
+            free(works)
+        return answers
+
+    def restore(self, bytes record):
+        """The Assessed that wrote a record under this model. Raises RecordDamaged."""
+        cdef Assessed assessed = Assessed.__new__(Assessed, self)
+        cdef const char* at = PyBytes_AS_STRING(record)
+        cdef Header header
+        cdef int i
+        cdef int16_t points
+        cdef uint8_t code
+        if PyBytes_GET_SIZE(record) != self.record_bytes:
+            raise RecordDamaged(f"a record of this model has {self.record_bytes} bytes, not {len(record)}")
+        memcpy(&header, at, sizeof(Header))
+        if header.format != RECORD_FORMAT or header.n_lines != self.card.n_lines:
+            raise RecordDamaged(f"format {header.format} with {header.n_lines} characteristics is not of this model")
+        at += sizeof(Header)
+        for i in range(self.card.n_lines):
+            memcpy(&points, at, 2)
+            assessed.points[i] = points
+            at += 2
+        memcpy(assessed.attributes, at, self.card.n_lines)
+        at += self.card.n_lines
+        for i in range(self.card.n_lines):
+            if assessed.attributes[i] >= self.n_attributes(i):
+                raise RecordDamaged("a characteristic has no such attribute")
+            if self.card.lines[i].is_category:
+                code = <uint8_t>at[0]
+                if code != NO_CODE and code >= self.n_codes[i]:
+                    raise RecordDamaged("a category has no such value")
+                assessed.observed[i] = NAN if code == NO_CODE else code
+                at += 1
+            else:
+                memcpy(&assessed.observed[i], at, 8)
+                at += 8
+        memcpy(assessed.distress.value, at, N_DISTRESS * 8)
+        memcpy(assessed.distress.lacking, at + N_DISTRESS * 8, N_DISTRESS * 4)
+        self.card.sum_up(assessed.points, assessed.attributes, &assessed.outcome)
+        if assessed.outcome.score != header.score or header.level > 3 or header.decision > 2:
+            raise RecordDamaged("the points of a record do not add up to its score")
+        assessed.outcome.overrides, assessed.outcome.floors = header.overrides, header.floors
+        assessed.outcome.level, assessed.outcome.decision = header.level, header.decision
+        assessed.distress.chosen = header.chosen
+        assessed.as_of = header.as_of
+        return assessed
+
+    cdef int n_attributes(self, int i) noexcept:
+        cdef int32_t first = self.card.lines[i].first_attribute
+        return (self.card.lines[i + 1].first_attribute if i + 1 < self.card.n_lines else len(self._fragments.reason_heads)) - first
+
+
+cdef class Assessed:
+    """One profile scored under one model. Score and points are hundredths."""
+
+    cdef readonly Scorer scorer
+    cdef readonly int as_of
+    cdef Outcome outcome
+    cdef Distress distress
+    cdef double* row                     # features; `observed` holds what each characteristic saw of them
+    cdef double* observed
+    cdef int32_t* points
+    cdef uint8_t* attributes
+
+    def __cinit__(self, Scorer scorer not None):
+        cdef Py_ssize_t n = scorer.card.n_lines, features = scorer.card.n_features
+        cdef char* block = <char*>malloc((features + n) * sizeof(double) + n * (sizeof(int32_t) + 1) + 1)
+        if block == NULL:
+            raise MemoryError
+        self.scorer = scorer
+        self.row = <double*>block
+        self.observed = self.row + features
+        self.points = <int32_t*>(self.observed + n)
+        self.attributes = <uint8_t*>(self.points + n)
+
+    def __dealloc__(self):
+        free(self.row)
+
+    cdef Work work(self) noexcept:
+        return Work(self.row, self.observed, self.points, self.attributes, &self.outcome)
+
+    @property
+    def score(self):
+        return self.outcome.score
+
+    @property
+    def level(self):
+        """Index into core.model.LEVELS."""
+        return self.outcome.level
+
+    @property
+    def decision(self):
+        """Index into core.model.DECISIONS."""
+        return self.outcome.decision
+
+    @property
+    def completeness(self):
+        return self.outcome.known / self.outcome.weight if self.outcome.weight else 1.0
+
+    def record(self):
+        """The compact record: attributes, points, observed values, distress models and what followed."""
+        cdef Scorer scorer = self.scorer
+        cdef Card card = scorer.card
+        cdef bytes record = PyBytes_FromStringAndSize(NULL, scorer.record_bytes)
+        cdef char* at = PyBytes_AS_STRING(record)
+        cdef Header header
+        cdef int i
+        cdef int16_t points
+        header.format, header.n_lines, header.as_of = RECORD_FORMAT, card.n_lines, self.as_of
+        header.level, header.decision, header.chosen = self.outcome.level, self.outcome.decision, self.distress.chosen
+        header.score, header.overrides, header.floors = self.outcome.score, self.outcome.overrides, self.outcome.floors
+        memcpy(at, &header, sizeof(Header))
+        at += sizeof(Header)
+        for i in range(card.n_lines):
+            points = <int16_t>self.points[i]
+            memcpy(at, &points, 2)
+            at += 2
+        memcpy(at, self.attributes, card.n_lines)
+        at += card.n_lines
+        for i in range(card.n_lines):
+            if card.lines[i].is_category:
+                at[0] = <char>(NO_CODE if isnan(self.observed[i]) else <int>self.observed[i])
+                at += 1
+            else:
+                memcpy(at, &self.observed[i], 8)
+                at += 8
+        memcpy(at, self.distress.value, N_DISTRESS * 8)
+        memcpy(at + N_DISTRESS * 8, self.distress.lacking, N_DISTRESS * 4)
+        return record
+
+    def render(self, bytes id, bytes business_id, bint full, bytes screening, bytes evidence, bint degraded=False,
+               bytes effective=None):
+        """The answer as JSON.
+
+        id: 16 bytes of a UUIDv7, or None for an assessment that is not recorded.  business_id, screening, evidence, effective:
+        JSON.  full: every characteristic and all distress models, else at most TOP_REASONS reasons and the model used.
+        """
+        cdef Scorer scorer = self.scorer
+        cdef Py_ssize_t room = (
+            scorer.full_bytes + len(business_id) + len(screening) + len(evidence) + (len(effective) if effective is not None else 0)
+        )
+        cdef char* begin = scorer._room(room)
+        cdef char* at = begin
+        at = _put(at, b'{"id":')
+        at = _put_identity(at, id)
+        at = _put(at, b',"as_of":"')
+        at = _put_date(at, self.as_of - EPOCH)
+        at = _put(at, b'","business_id":')
+        at = _put_bytes(at, business_id)
+        at = self._put_outcome(at)
+        at = _put(at, b',"reasons":[')
+        at = self._put_reasons(at, full)
+        at = _put(at, b'],"overrides":[')
+        at = self._put_overrides(at)
+        at = _put(at, b'],"screening":')
+        at = _put_bytes(at, screening)
+        at = _put(at, b',"evidence":')
+        at = _put_bytes(at, evidence)
+        at = _put(at, b',"distress":[')
+        at = self._put_distress(at, full)
+        at = _put(at, b'],"degraded":true,"effective":') if degraded else _put(at, b'],"degraded":false,"effective":')
+        if effective is not None:
+            at = _put_bytes(at, effective)
+        else:
+            at = _put(at, b'{"level":')
+            at = _put_text(at, &scorer.level_texts[self.outcome.level])
+            at = _put(at, b',"decision":')
+            at = _put_text(at, &scorer.decision_texts[self.outcome.decision])
+            at = _put(at, b',"override_id":null}')
+        at = _put_text(at, &scorer.tail)
+        return PyBytes_FromStringAndSize(begin, at - begin)
+
+    cdef char* _put_outcome(self, char* at):
+        cdef Scorer scorer = self.scorer
+        cdef int i, category
+        at = _put(at, b',"score":')
+        at += write_hundredths(at, self.outcome.score)
+        at = _put(at, b',"level":')
+        at = _put_text(at, &scorer.level_texts[self.outcome.level])
+        at = _put(at, b',"decision":')
+        at = _put_text(at, &scorer.decision_texts[self.outcome.decision])
+        at = _put(at, b',"completeness":')
+        # four decimals of a share of two integers, rounded down: 1 is written only where nothing is missing
+        at += write_number(at, (<int64_t>self.outcome.known * 10000 // self.outcome.weight) / 10000.0 if self.outcome.weight else 1.0)
+        at = _put(at, b',"score_range":[')
+        at += write_hundredths(at, self.outcome.low)
+        at = _put(at, b',')
+        at += write_hundredths(at, self.outcome.high)
+        at = _put(at, b']')
+        at = _put_text(at, &scorer.base_text)
+        for i in range(N_CATEGORIES):
+            category = scorer.category_order[i]
+            at = _put_text(at, &scorer.category_heads[i])
+            at += write_hundredths(at, self.outcome.categories[category])
+            at = _put_text(at, &scorer.category_tails[i])
+        return _put(at, b']')
+
+    cdef char* _put_reasons(self, char* at, bint full):
+        cdef Card card = self.scorer.card
+        cdef int32_t order[MAX_LINES]
+        cdef int32_t above[MAX_LINES]
+        cdef int i, k, n = 0, most = card.n_lines if full else MAX_TOP
+        cdef int32_t gain
+        for i in range(card.n_lines):
+            gain = self.points[i] - card.lines[i].best
+            if not full and (gain <= 0 or (n == most and gain <= above[n - 1])):
+                continue
+            if gain < 0:
+                gain = 0
+            k = n if n < most else n - 1
+            while k > 0 and above[k - 1] < gain:
+                above[k], order[k] = above[k - 1], order[k - 1]
+                k -= 1
+            above[k], order[k] = gain, i
+            if n < most:
+                n += 1
+        for k in range(n):
+            if k:
+                at = _put(at, b',')
+            at = self._put_reason(at, order[k])
+        return at
+
+    cdef char* _put_reason(self, char* at, int i):
+        cdef Scorer scorer = self.scorer
+        cdef int32_t attribute = scorer.card.lines[i].first_attribute + self.attributes[i]
+        cdef double observed = self.observed[i]
+        at = _put_text(at, &scorer.reason_heads[attribute])
+        if isnan(observed):
+            at = _put(at, b'null')
+        elif scorer.card.lines[i].is_category:
+            at = _put_text(at, &scorer.codes[scorer.first_code[i] + <int>observed])
+        else:
+            at += write_number(at, observed)
+        return _put_text(at, &scorer.reason_tails[attribute])
+
+    cdef char* _put_overrides(self, char* at):
+        cdef Scorer scorer = self.scorer
+        cdef int i, above
+        cdef bint first = True
+        for i in range(scorer.card.n_overrides):
+            if self.outcome.overrides >> i & 1:
+                if not first:
+                    at = _put(at, b',')
+                at = _put_text(at, &scorer.overrides[i])
+                first = False
+        for i in range(scorer.card.n_floors):
+            above = scorer.floor_above[i]
+            if self.outcome.floors >> i & 1 and not (above >= 0 and self.outcome.floors >> above & 1):
+                if not first:
+                    at = _put(at, b',')
+                at = _put_text(at, &scorer.floors[i])
+                first = False
+        return at
+
+    cdef char* _put_distress(self, char* at, bint full):
+        cdef Scorer scorer = self.scorer
+        cdef int model, zone, bit
+        cdef bint first = True, first_lacking
+        for model in range(N_DISTRESS):
+            if not full and model != self.distress.chosen:
+                continue
+            if not first:
+                at = _put(at, b',')
+            first = False
+            at = _put_text(at, &scorer.distress_heads[model])
+            zone = zone_of(model, self.distress.value[model])
+            if zone < 0:
+                at = _put(at, b'null,"zone":null,"missing":[')
+            else:
+                at += write_number(at, self.distress.value[model])
+                at = _put(at, b',"zone":')
+                at = _put_text(at, &scorer.zones[3 * model + zone])
+                at = _put(at, b',"missing":[')
+            first_lacking = True
+            for bit in range(32):
+                if self.distress.lacking[model] >> bit & 1:
+                    if not first_lacking:
+                        at = _put(at, b',')
+                    at = _put_text(at, &scorer.inputs[scorer.first_input[model] + bit])
+                    first_lacking = False
+            at = _put(at, b'],"used":true}') if model == self.distress.chosen else _put(at, b'],"used":false}')
+        return at
+
+
+cdef void _conclude(Card card, const Work* work) noexcept nogil:
+    """Score one row; `observed` holds what each characteristic saw."""
+    cdef int i
+    card.score(work.row, work.points, work.attributes)
+    card.conclude(work.row, work.points, work.attributes, work.outcome)
+    for i in range(card.n_lines):
+        work.observed[i] = work.row[card.lines[i].feature]
+
+
+cdef inline char* _put(char* at, const char* text) noexcept:
+    """Copy a literal; the compiler knows its length."""
+    cdef size_t length = strlen(text)
+    memcpy(at, text, length)
+    return at + length
+
+
+cdef inline char* _put_text(char* at, const Text* text) noexcept:
+    memcpy(at, text.start, text.length)
+    return at + text.length
+
+
+cdef inline char* _put_bytes(char* at, bytes text):
+    memcpy(at, PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
+    return at + PyBytes_GET_SIZE(text)
+
+
+cdef inline char* _put_padded(char* at, int value, int digits) noexcept:
+    cdef int i
+    for i in range(digits - 1, -1, -1):
+        at[i] = <char>(48 + value % 10)
+        value //= 10
+    return at + digits
+
+
+cdef char* _put_date(char* at, int64_t days) noexcept:
+    """A date given in days since 1970 (the civil-from-days algorithm of Howard Hinnant)."""
+    cdef int64_t z = days + 719468, era, doe, yoe, doy, mp, year
+    cdef int month
+    era = z // 146097
+    doe = z - era * 146097
+    yoe = (doe - doe // 1460 + doe // 36524 - doe // 146096) // 365
+    doy = doe - (365 * yoe + yoe // 4 - yoe // 100)
+    mp = (5 * doy + 2) // 153
+    month = <int>(mp + 3 if mp < 10 else mp - 9)
+    year = yoe + era * 400 + (month <= 2)
+    at = _put_padded(at, <int>year, 4)
+    at[0] = 45
+    at = _put_padded(at + 1, month, 2)
+    at[0] = 45
+    return _put_padded(at + 1, <int>(doy - (153 * mp + 2) // 5 + 1), 2)
+
+
+cdef char* _put_identity(char* at, bytes id):
+    """The id and, from its first six bytes, the time of creation; null and null where there is no id."""
+    cdef const uint8_t* raw
+    cdef const char* digits = b"0123456789abcdef"
+    cdef int64_t ms = 0, of_day
+    cdef int i
+    if id is None:
+        return _put(at, b'null,"created_at":null')
+    if PyBytes_GET_SIZE(id) != 16:
+        raise ValueError("an id has 16 bytes")
+    raw = <const uint8_t*>PyBytes_AS_STRING(id)
+    at[0] = 34
+    at += 1
+    for i in range(16):
+        if i == 4 or i == 6 or i == 8 or i == 10:
+            at[0] = 45
+            at += 1
+        at[0], at[1] = digits[raw[i] >> 4], digits[raw[i] & 15]
+        at += 2
+        if i < 6:
+            ms = ms << 8 | raw[i]
+    at = _put(at, b'","created_at":"')
+    at = _put_date(at, ms // 86_400_000)
+    of_day = ms % 86_400_000
+    at[0] = 84
+    at = _put_padded(at + 1, <int>(of_day // 3_600_000), 2)
+    at[0] = 58
+    at = _put_padded(at + 1, <int>(of_day // 60_000 % 60), 2)
+    at[0] = 58
+    at = _put_padded(at + 1, <int>(of_day // 1000 % 60), 2)
+    at[0] = 46
+    at = _put_padded(at + 1, <int>(of_day % 1000), 3)
+    return _put(at, b'Z"')
