@@ -256,8 +256,8 @@ def _leaf_words(info: inspect.Type, note: str, choices: tuple[str, ...]) -> str:
             return "a day of the calendar, written YYYY-MM-DD"
         case inspect.IntType(ge=low, le=high):
             return "a whole number" + _range_words(low, high, "", "from")
-        case inspect.FloatType(ge=low, le=high):
-            return "a number" + _range_words(low, high, "", "from")
+        case inspect.FloatType(ge=low, le=high, multiple_of=step):
+            return ("a whole number" if step == 1 else "a number") + _range_words(low, high, "", "from")
         case inspect.StrType(min_length=low, max_length=high, pattern=pattern):
             size = _range_words(low, high, "characters")
             return f"text{size}" + (f" matching {pattern}" if pattern else "") + (f" ({note})" if note else "")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.catalogue import Catalogue
 from core.conditions import Condition, Rule
-from core.document import Faults, Mapping, Sequence, Text
+from core.document import Mapping, Sequence, Text
 from core.formula import Formula
 
 LEVELS = ("low", "medium", "high", "critical")
@@ -185,19 +183,6 @@ class Model:
             best, worst = groups.get(c.exclusive, (c.best, c.worst))
             groups[c.exclusive] = (min(best, c.best), max(worst, c.worst))
         return [*singles, *groups.values()]
-
-
-def load(text: bytes, name: str, catalogue: Catalogue) -> Model:
-    """Read and check one model file. Raises ModelRefused with every fault."""
-    from core import checks, reader
-
-    faults = Faults()
-    model = reader.read_model(text, hashlib.sha256(text).digest(), catalogue, faults)
-    if model is not None:
-        checks.check(model, faults)
-    if faults.found or model is None:
-        raise ModelRefused(name, faults.found)
-    return model
 
 
 _NUMBERS = frozenset({"points", "from", "base"})

@@ -70,7 +70,7 @@ def test_a_good_profile_has_no_faults() -> None:
         (b'{"a": "\\ud800"}', "surrogate"),
         (b'{"a": "\\udc00x"}', "surrogate"),
         (b'{"\\ud800": 1}', "surrogate"),
-        (b'{"a": ' + b"[" * 5000 + b"]" * 5000 + b"}", "nested"),
+        (b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested"),
         (b"[" * 100_000, "nested"),
     ],
 )

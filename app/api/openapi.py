@@ -15,8 +15,6 @@ from app import errors, faults, wire
 
 Json = dict[str, Any]
 
-BODY_LIMIT_BYTES = 1 << 20
-BATCH_LIMIT_BYTES = 8 << 20
 REF = "#/components/schemas/{name}"
 
 PROFILE_EXAMPLE: Json = {

@@ -1,0 +1,1 @@
+"""Logs. Measures, decides nothing."""
