@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import msgspec
 from msgspec import Struct
 
 from app import wire
@@ -29,11 +30,15 @@ class Findings(Struct, frozen=True, gc=False):
 
 
 class Gathered(Struct, frozen=True):
-    """What the sources found out about one profile, for the model, for the answer and for the record."""
+    """What was found out about one profile: for the model, and as JSON for the answer and the record.
+
+    screening: a wire.Screening.  evidence: a list of wire.Evidence.  degraded: a source that should have answered did not.
+    """
 
     findings: Findings
-    screening: wire.Screening
-    evidence: list[wire.Evidence]
+    screening: bytes
+    evidence: bytes
+    degraded: bool = False
 
 
 class Source(Protocol):
@@ -42,3 +47,10 @@ class Source(Protocol):
     async def gather(self, profile: wire.Profile) -> Gathered:
         """Evidence for one profile."""
         ...
+
+
+def gathered(
+    findings: Findings, screening: wire.Screening, evidence: list[wire.Evidence], degraded: bool = False
+) -> Gathered:
+    """Findings with their JSON."""
+    return Gathered(findings, msgspec.json.encode(screening), msgspec.json.encode(evidence), degraded)

@@ -88,7 +88,8 @@ def page_sql(by_business: bool, by_level: bool, by_decision: bool) -> str:
         span = "(SELECT span FROM spans WHERE start <= {} ORDER BY start DESC LIMIT 1)"
         return (
             f"SELECT {_COLUMNS} FROM spans s CROSS JOIN assessments a INDEXED BY assessments_by_business"
-            " ON a.tenant_id = :tenant AND a.span = s.span AND a.business_id = :business"
+            # The plus keeps the planner from carrying the range of s.span over to a.span, and a scan with it.
+            " ON a.tenant_id = :tenant AND a.span = +s.span AND a.business_id = :business"
             f" WHERE s.span BETWEEN {span.format(':low')} AND {span.format(':high')} AND a.id >= :low AND a.id < :high"
             + (" AND a.level = :level" if by_level else "")
             + (" AND a.decision = :decision" if by_decision else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import sqlite3
@@ -130,7 +129,6 @@ def prepare(connection: sqlite3.Connection, path: str, timeout_s: float) -> None
         connection.execute("COMMIT")
     _check_schema(connection, path)
     _enter_wal(connection, path, timeout_s)
-    _check_length(connection, path)
     roll(connection)
 
 
@@ -174,17 +172,6 @@ def _check_schema(connection: sqlite3.Connection, path: str) -> None:
             f"In the database {path} these tables or indexes are missing or were changed: {', '.join(changed)}.",
             "Restore it from a backup.",
         )
-
-
-def _check_length(connection: sqlite3.Connection, path: str) -> None:
-    # Pages still in the log may lie beyond the end of the file: then its length says nothing.
-    with contextlib.suppress(FileNotFoundError):
-        if os.stat(path + "-wal").st_size:
-            return
-    pages = connection.execute("PRAGMA page_count").fetchone()[0]
-    page_bytes = connection.execute("PRAGMA page_size").fetchone()[0]
-    if os.stat(path).st_size < pages * page_bytes:
-        raise _damaged(path, f"it ends before its {pages} pages")
 
 
 def refusal(path: str, failure: StoreUnavailable) -> StoreRefused:

@@ -1,0 +1,149 @@
+"""Assessments: assess one or many, read back, list, replay."""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as BinasciiError
+from typing import TypeVar
+
+import msgspec
+
+from app import ids, wire
+from app.assess import Answer as Assessment
+from app.assess import Assessor
+from app.edge.gate import JSON_TYPE, Answer
+from app.edge.request import Bodies, Request
+from app.errors import NotFound, ParameterRefused, ProblemTable, clipped
+from app.faults import AssessQuery, ListQuery, Query, ReadQuery, idempotency_key, parse_query
+from app.profiles import read_batch, read_profile
+from app.store.base import Row, Store
+from core.model import DECISIONS, LEVELS
+
+TENANT = "default"
+"""Whose assessments these are, until there are keys that say so."""
+
+_encode = msgspec.json.Encoder().encode
+_OK = (JSON_TYPE,)
+_LAST_ID = b"\xff" * 16
+
+Q = TypeVar("Q", bound=Query)
+
+
+class Assessments:
+    """The endpoints under /v1/assessments."""
+
+    def __init__(
+        self, assessor: Assessor, store: Store, bodies: Bodies, problems: ProblemTable, body_limit: int, batch_limit: int
+    ) -> None:
+        self._assessor = assessor
+        self._store = store
+        self._bodies = bodies
+        self._problems = problems
+        self._body_limit = body_limit
+        self._batch_limit = batch_limit
+
+    async def create(self, request: Request) -> Answer:
+        """Assess one business and record it."""
+        query = parse_query(request.query, AssessQuery)
+        key = None if request.idempotency_key is None else idempotency_key(request.idempotency_key)
+        request.check_content_type()
+        body = await self._bodies.read(request, self._body_limit)
+        profile = read_profile(body)
+        made = await self._assessor.assess(TENANT, profile, body, dry_run=query.dry_run, key=None if query.dry_run else key)
+        answer = made.render(query.explain == "full")
+        if made.id is None:
+            return Answer(200, answer, _OK)
+        location = (b"location", b"/v1/assessments/" + ids.text(made.id).encode("ascii"))
+        if made.replayed:
+            return Answer(201, answer, (JSON_TYPE, location, (b"idempotent-replayed", b"true")))
+        return Answer(201, answer, (JSON_TYPE, location))
+
+    async def read(self, request: Request) -> Answer:
+        """One recorded assessment, with a strong ETag: a record never changes."""
+        query = parse_query(request.query, ReadQuery)
+        row = await self._row(request)
+        etag = b'"%s-%s"' % (row.id.hex().encode("ascii"), query.explain.encode("ascii"))
+        if request.if_none_match is not None and _names(request.if_none_match, etag):
+            return Answer(304, b"", ((b"etag", etag),))
+        answer = await self._assessor.restored(row)
+        return Answer(200, answer.render(query.explain == "full"), (JSON_TYPE, (b"etag", etag)))
+
+    async def list(self, request: Request) -> Answer:
+        """Newest first, a page at a time."""
+        query = parse_query(request.query, ListQuery)
+        rows = await self._store.page(
+            TENANT,
+            business_id=query.business_id,
+            level=None if query.level is None else LEVELS.index(query.level),
+            decision=None if query.decision is None else DECISIONS.index(query.decision),
+            since_id=None if query.from_ms is None else _floor(query.from_ms),
+            before_id=_earliest(query.to_ms, query.cursor),
+            limit=query.limit + 1,
+        )
+        items = [(await self._assessor.restored(row)).render(False) for row in rows[: query.limit]]
+        cursor = _cursor(rows[query.limit - 1].id) if len(rows) > query.limit else None
+        return Answer(200, b'{"items":[' + b",".join(items) + b'],"next_cursor":' + _encode(cursor) + b"}", _OK)
+
+    async def batch(self, request: Request) -> Answer:
+        """Assess up to a thousand; one bad item fails alone."""
+        query = parse_query(request.query, AssessQuery)
+        request.check_content_type()
+        items = read_batch(await self._bodies.read(request, self._batch_limit))
+        full = query.explain == "full"
+        parts = []
+        async for index, outcome in self._assessor.assess_batch(TENANT, items, dry_run=query.dry_run):
+            if isinstance(outcome, Assessment):
+                status = b"200" if outcome.id is None else b"201"
+                parts.append(b'{"index":%d,"status":%s,"assessment":' % (index, status) + outcome.render(full) + b"}")
+            else:
+                problem = self._problems.problem(outcome, request.id.decode("ascii") or None)
+                parts.append(b'{"index":%d,"status":%d,"problem":' % (index, problem.status) + _encode(problem) + b"}")
+        return Answer(200, b'{"items":[' + b",".join(parts) + b"]}", _OK)
+
+    async def replay(self, request: Request) -> Answer:
+        """Score the stored input again and compare."""
+        parse_query(request.query, Query)
+        row = await self._row(request)
+        return Answer(200, _encode(await self._assessor.replay(row)), _OK)
+
+    async def _row(self, request: Request) -> Row:
+        text = request.path_params["id"]
+        try:
+            row = await self._store.get(TENANT, ids.parse(text))
+        except ValueError:
+            row = None
+        if row is None:
+            raise NotFound(f"assessment {clipped(text)}")
+        return row
+
+
+def _names(header: bytes, etag: bytes) -> bool:
+    """Whether an If-None-Match names this tag (RFC 9110: compared weakly)."""
+    return any(tag.strip().removeprefix(b"W/") in (etag, b"*") for tag in header.split(b","))
+
+
+def _cursor(last: bytes) -> str:
+    return urlsafe_b64encode(last).rstrip(b"=").decode("ascii")
+
+
+def _earliest(to_ms: int | None, cursor: str | None) -> bytes | None:
+    """The id before which the page begins: the sooner of the end asked for and the cursor's."""
+    ends = [] if to_ms is None else [_floor(to_ms)]
+    if cursor is not None:
+        ends.append(_position(cursor))
+    return min(ends, default=None)
+
+
+def _position(cursor: str) -> bytes:
+    try:
+        last = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+    except (BinasciiError, ValueError):
+        last = b""
+    if len(last) != 16:
+        raise ParameterRefused([wire.Fault("/query/cursor", "expected the `next_cursor` of the page before, unchanged")])
+    return last
+
+
+def _floor(time_ms: int) -> bytes:
+    """The least id of a time; times outside of what ids can hold are clamped."""
+    return ids.floor(min(max(time_ms, 0), (1 << 48) - 1))

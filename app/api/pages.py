@@ -1,0 +1,26 @@
+"""What does not depend on any record: health, the API's description and its page."""
+
+from __future__ import annotations
+
+import msgspec
+
+from app import wire
+from app.edge.gate import JSON_TYPE, NO_STORE, Answer, Endpoint
+from app.edge.request import Request
+from app.faults import Query, parse_query
+
+
+def health(version: str) -> Endpoint:
+    """The endpoint that says that this process answers."""
+    answer = Answer(200, msgspec.json.encode(wire.Health("ok", version)), (JSON_TYPE, NO_STORE))
+    return fixed(answer)
+
+
+def fixed(answer: Answer) -> Endpoint:
+    """An endpoint with one answer, made when the service starts."""
+
+    async def endpoint(request: Request) -> Answer:
+        parse_query(request.query, Query)
+        return answer
+
+    return endpoint

@@ -1,0 +1,186 @@
+"""One request as the layers above see it: what its head says, checked once, and its body, read within limits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from app.errors import BodyTooLarge, BodyTooSlow, HeadersTooLarge, RequestMalformed, WrongContentType
+
+Scope = dict[str, Any]
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+HEADER_LIMIT_BYTES = 32_768
+REQUEST_ID_CHARS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
+REQUEST_ID_LIMIT = 128
+
+DRAIN_FACTOR = 8
+"""How many times the limit of a body is read and thrown away, so that the client gets to read its 413."""
+
+
+class Disconnected(Exception):
+    """The client went away before its request was complete; nobody reads an answer."""
+
+
+class Request:
+    """The head of a request. Raises RequestMalformed or HeadersTooLarge where it breaks HTTP.
+
+    id: the caller's X-Request-ID where it is 1 to 128 characters of A-Za-z0-9._-, else the one given.
+    content_length: bytes, or -1 where the body is chunked, or there is none.
+    """
+
+    __slots__ = (
+        "chunked", "content_length", "content_type", "headers_bytes", "id", "idempotency_key", "if_none_match", "method",
+        "path", "path_params", "query", "receive", "scope",
+    )  # fmt: skip
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.query: bytes = scope["query_string"]
+        self.path_params: dict[str, str] = {}
+        self.id: bytes = b""
+        self.content_length = -1
+        self.content_type: bytes | None = None
+        self.idempotency_key: bytes | None = None
+        self.if_none_match: bytes | None = None
+        self.chunked = False
+        self.headers_bytes = 0
+
+    def read_head(self) -> None:
+        """Take what matters from the headers. The id is taken first, so that a refusal carries it too."""
+        hosts = lengths = total = 0
+        for name, value in self.scope["headers"]:
+            total += len(name) + len(value)
+            if name == b"host":
+                hosts += 1
+            elif name == b"content-length":
+                lengths += 1
+                if not value.isdigit() or len(value) > 18:
+                    raise RequestMalformed("Content-Length must be a number of bytes.")
+                self.content_length = int(value)
+            elif name == b"content-type":
+                self.content_type = value
+            elif name == b"x-request-id":
+                if 0 < len(value) <= REQUEST_ID_LIMIT and REQUEST_ID_CHARS.issuperset(value):
+                    self.id = value
+            elif name == b"idempotency-key":
+                self.idempotency_key = value if self.idempotency_key is None else b""
+            elif name == b"if-none-match":
+                self.if_none_match = value
+            elif name == b"transfer-encoding":
+                self.chunked = True
+        if total > HEADER_LIMIT_BYTES:
+            raise HeadersTooLarge(HEADER_LIMIT_BYTES)
+        if hosts != 1 and not (hosts == 0 and self.scope["http_version"] != "1.1"):
+            raise RequestMalformed(f"The request must have one Host header, not {hosts}.")
+        if lengths > 1 or (lengths and self.chunked):
+            raise RequestMalformed("The request must have one Content-Length, and none beside Transfer-Encoding.")
+
+    def check_content_type(self) -> None:
+        """Raises WrongContentType for a body that is not said to be JSON in UTF-8."""
+        got = self.content_type
+        if got == b"application/json":
+            return
+        text = None if got is None else got.decode("latin-1")
+        if text is not None:
+            media, _, parameters = text.lower().partition(";")
+            charset = parameters.strip().removeprefix("charset=").strip('"')
+            if media.strip() == "application/json" and charset in ("", "utf-8", "utf8"):
+                return
+        raise WrongContentType(text)
+
+
+class Bodies:
+    """Reads bodies within a size and a time.
+
+    # Design: Granian hands a body over as one message and then an empty one, each a trip to Rust and back, so reading stops
+    once Content-Length bytes are there. The clock is one timer for all requests, not one for each: a request that waits for
+    its body stands in a line ordered by its deadline, and the timer looks at the head of the line only.
+    """
+
+    def __init__(self, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        self._waiting: dict[object, tuple[float, asyncio.Task[Any]]] = {}
+        self._late: set[object] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def read(self, request: Request, limit_bytes: int) -> bytes:
+        """The whole body. Raises BodyTooLarge, BodyTooSlow, Disconnected."""
+        wanted = request.content_length
+        if wanted == 0 or (wanted < 0 and not request.chunked):
+            return b""
+        mark = object()
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+        assert task is not None
+        self._waiting[mark] = (loop.time() + self.timeout_s, task)
+        if self._timer is None:
+            self._timer = loop.call_later(self.timeout_s, self._look)
+        try:
+            if wanted > limit_bytes:
+                await _drain(request.receive, DRAIN_FACTOR * limit_bytes)
+                raise BodyTooLarge(limit_bytes)
+            message = await request.receive()
+            body: bytes = message.get("body", b"")
+            if len(body) == wanted and message["type"] == "http.request":
+                return body
+            return await _rest(request.receive, message, body, wanted, limit_bytes)
+        except asyncio.CancelledError:
+            if mark in self._late:
+                self._late.discard(mark)
+                task.uncancel()
+                raise BodyTooSlow(self.timeout_s) from None
+            raise
+        finally:
+            del self._waiting[mark]
+
+    def _look(self) -> None:
+        """Interrupt every request whose body is late, and come back when the next one could be."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        self._timer = None
+        for mark, (deadline, task) in self._waiting.items():
+            if mark in self._late:
+                continue
+            if deadline > now:
+                self._timer = loop.call_at(deadline, self._look)
+                return
+            self._late.add(mark)
+            task.cancel()
+
+
+async def _rest(receive: Receive, message: Message, body: bytes, wanted: int, limit_bytes: int) -> bytes:
+    parts, size = [body], len(body)
+    while True:
+        if message["type"] == "http.disconnect":
+            raise Disconnected
+        if size == wanted or (wanted < 0 and not message.get("more_body", False)):
+            return b"".join(parts)
+        if not message.get("more_body", False):
+            raise RequestMalformed(f"The body has {size} bytes, and Content-Length says {wanted}.")
+        message = await receive()
+        part = message.get("body", b"")
+        size += len(part)
+        if size > limit_bytes:
+            await _drain(receive, DRAIN_FACTOR * limit_bytes)
+            raise BodyTooLarge(limit_bytes)
+        parts.append(part)
+
+
+async def _drain(receive: Receive, most_bytes: int) -> None:
+    """Read and forget the rest of a body that was refused: a client that is still sending would not see the answer."""
+    read = 0
+    while read < most_bytes:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Disconnected
+        read += len(message.get("body", b""))
+        if not message.get("more_body", False):
+            return

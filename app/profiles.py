@@ -1,0 +1,92 @@
+"""Reading what callers send: one profile, or a batch of them. The fast path, with its explanations one step away."""
+
+from __future__ import annotations
+
+import msgspec
+
+from app import wire
+from app.errors import BatchRefused, BatchTooLarge, BodyTooLarge, BodyUnreadable, ProfileRefused, clipped
+from app.faults import check_readable, decode_faults
+from core.prescan import MAX_DEPTH, Prescan, Refused
+
+MAX_ITEMS = 1000
+
+_prescan = Prescan().check
+_decode_profile = msgspec.json.Decoder(wire.Profile).decode
+
+
+class _Envelope(wire.Request, frozen=True):
+    """A batch whose items are still text: each is read, and refused, on its own."""
+
+    items: list[msgspec.Raw]
+
+
+_decode_envelope = msgspec.json.Decoder(_Envelope).decode
+
+
+def read_profile(body: bytes) -> wire.Profile:
+    """The profile of a body. Raises BodyUnreadable, or ProfileRefused with every fault."""
+    try:
+        _prescan(body)
+        return _decode_profile(body)
+    except Refused as refused:
+        raise _explained(refused, body, ProfileRefused) from None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise ProfileRefused(decode_faults(body, wire.Profile)) from None
+
+
+def read_batch(body: bytes) -> list[bytes]:
+    """The items of a batch as sent. Raises BodyUnreadable, BatchRefused, BatchTooLarge."""
+    try:
+        items = _decode_envelope(body).items
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise BatchRefused(_envelope_faults(body)) from None
+    if not items:
+        raise BatchRefused([wire.Fault("/items", f"a batch holds 1 to {MAX_ITEMS:,} items, this one none")])
+    if len(items) > MAX_ITEMS:
+        raise BatchTooLarge(len(items), MAX_ITEMS)
+    _check_envelope(body, items)
+    return [bytes(item) for item in items]
+
+
+def read_item(item: bytes, index: int, limit_bytes: int) -> wire.Profile:
+    """One item of a batch; pointers lead from the batch's root. Raises as read_profile, and BodyTooLarge."""
+    if len(item) > limit_bytes:
+        raise BodyTooLarge(limit_bytes)
+    at = f"/items/{index}"
+    try:
+        _prescan(item)
+        return _decode_profile(item)
+    except Refused as refused:
+        raise _explained(refused, item, ProfileRefused, at) from None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise ProfileRefused(decode_faults(item, wire.Profile, at)) from None
+
+
+def _envelope_faults(body: bytes) -> list[wire.Fault]:
+    check_readable(body)
+    return decode_faults(body, _Envelope) or decode_faults(body, wire.Batch)
+
+
+def _check_envelope(body: bytes, items: list[msgspec.Raw]) -> None:
+    """Refuse `items` given twice, of which the decoder kept the last: then more stands between the brackets than the items."""
+    between = body.rindex(b"]") - body.index(b"[") - 1
+    if between == sum(memoryview(item).nbytes for item in items) + len(items) - 1:
+        return
+    try:
+        _prescan(body)
+    except Refused as refused:
+        raise _explained(refused, body, BatchRefused) from None
+
+
+def _explained(
+    refused: Refused, body: bytes, refusal: type[ProfileRefused] | type[BatchRefused], at: str = ""
+) -> BodyUnreadable | ProfileRefused | BatchRefused:
+    """The refusal that a caller can act on. A body that is no JSON at all is told that first."""
+    check_readable(body)
+    pointer = at + refused.pointer
+    if refused.kind == "depth":
+        return BodyUnreadable(f"The body is nested more than {MAX_DEPTH} deep, at {clipped(pointer, 80)}.")
+    if refused.kind == "duplicate":
+        return refusal([wire.Fault(pointer, f'the key "{clipped(refused.key)}" stands twice in one object')])
+    return refusal([wire.Fault(pointer, "text must not hold a NUL character (\\u0000)")])

@@ -1,0 +1,122 @@
+"""Running the service: what must be right before a worker starts, and the server's own settings."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import math
+import socket
+from functools import partial
+
+from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes, TaskImpl
+from granian.http import HTTP1Settings
+from granian.server import Server
+from rich.console import Console
+
+from app import __version__
+from app.edge.gate import Gate
+from app.main import create_app
+from app.registry import ModelUnknown, select
+from app.settings import Loaded, Settings
+from app.store.base import StoreRefused
+from app.store.sqlite import SqliteStore
+from core.model import ModelRefused
+
+log = logging.getLogger(__name__)
+
+
+class StartRefused(Exception):
+    """The service cannot start as it is set up; the text says why and what to do."""
+
+
+def run(loaded: Loaded) -> None:
+    """Serve until told to stop. Raises StartRefused before anything is served."""
+    settings = loaded.settings
+    check_model(settings)
+    check_port(settings)
+    asyncio.run(check_store(settings))
+    server = settings.server
+    granian = Server(
+        target="app.main:create_app",
+        address=server.host,
+        port=server.port,
+        interface=Interfaces.ASGI,
+        workers=server.workers,
+        loop=Loops.uvloop,
+        task_impl=TaskImpl.asyncio,
+        runtime_mode=RuntimeModes.auto,
+        http=HTTPModes.http1,
+        websockets=False,
+        backlog=server.backlog,
+        backpressure=server.backpressure,
+        http1_settings=HTTP1Settings(header_read_timeout=int(server.header_timeout * 1000)),
+        log_level=settings.logging.level,
+        workers_kill_timeout=max(1, math.ceil(server.shutdown_grace)),
+        respawn_failed_workers=True,
+    )
+    granian.on_startup(partial(announce, settings))
+    granian.serve(target_loader=partial(load_worker, settings), wrap_loader=False)
+
+
+def load_worker(settings: Settings) -> Gate:
+    """The application, in the worker's own process."""
+    logging.basicConfig(level=settings.logging.level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    return create_app(settings)
+
+
+def check_model(settings: Settings) -> None:
+    """Refuse a model that cannot be used, with all its faults."""
+    try:
+        select(settings.model)
+    except (ModelRefused, ModelUnknown) as error:
+        raise StartRefused(f"the model cannot be used: {error}") from None
+    except OSError as error:
+        raise StartRefused(f"the model file {error.filename} cannot be read ({error.strerror}); check MODEL_PATH") from None
+
+
+def check_port(settings: Settings) -> None:
+    """Refuse an address that cannot be bound: the server itself would only say so in a worker's log."""
+    host, port = settings.server.host, settings.server.port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                why = f"port {port} on {host} is in use; stop what uses it, or choose another with PORT or --port"
+            else:
+                why = f"{host}:{port} cannot be bound ({error.strerror}); choose another with HOST, PORT or their options"
+            raise StartRefused(why) from None
+
+
+async def check_store(settings: Settings) -> None:
+    """Refuse a database that cannot be opened and written. The data folder is made where it is not there."""
+    folder = settings.database.sqlite_file.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = f"the data folder {folder} cannot be made ({error.strerror}); name another with DATA_DIR or --data-dir"
+        raise StartRefused(why) from None
+    store = SqliteStore(settings.database.sqlite_file, timeout_s=settings.database.busy_timeout)
+    try:
+        await store.open()
+    except StoreRefused as refused:
+        raise StartRefused(str(refused)) from None
+    await store.close()
+
+
+def announce(settings: Settings) -> None:
+    """Say where the service is and how to try it."""
+    address = f"http://{settings.server.host}:{settings.server.port}"
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"kyb {__version__} on {address}, records in {settings.database.sqlite_file}, description at {address}/docs")
+    console.print("Try it:")
+    console.print(curl_line(address), markup=False)
+
+
+def curl_line(address: str) -> str:
+    """A request that works when pasted."""
+    body = '{"business":{"name":"Acme Trading GmbH","jurisdiction":"DE","status":"active","incorporated_on":"2009-05-01"}}'
+    return f"  curl -s {address}/v1/assessments -H 'Content-Type: application/json' -d '{body}'"
