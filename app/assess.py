@@ -6,7 +6,7 @@ import asyncio
 import datetime as dt
 from collections.abc import AsyncIterator, Callable, Sequence
 from hashlib import sha256
-from time import perf_counter
+from time import perf_counter, time
 from typing import Any
 
 import msgspec
@@ -24,6 +24,9 @@ from core import ENGINE_VERSION
 from core.model import ModelRefused
 from core.scorer import Assessed, RecordDamaged, Scorer
 from core.validity import ProfileInvalid
+
+DAY_S = 86_400
+EPOCH_ORDINAL = dt.date(1970, 1, 1).toordinal()
 
 SLICE_S = 0.002
 """How long a batch may hold the event loop before it lets other requests through."""
@@ -242,7 +245,7 @@ def _named(item: Any) -> str:
 
 def _today() -> int:
     """The proleptic ordinal of today (UTC)."""
-    return dt.datetime.now(dt.UTC).toordinal()
+    return int(time()) // DAY_S + EPOCH_ORDINAL
 
 
 def _restore(scorer: Scorer, record: Record) -> Assessed:

@@ -10,12 +10,12 @@ MISSING = "missing"
 NOT_APPLICABLE = "not_applicable"
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?inf"
-_INTERVAL = re.compile(rf"^([\[(])\s*({_NUMBER})\s*,\s*({_NUMBER})\s*([\])])$")
+_INTERVAL = re.compile(rf"([\[(])\s*({_NUMBER})\s*,\s*({_NUMBER})\s*([\])])", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A range of numbers, kept as `low <= x < high`: a bound that excludes or includes the other way is moved by one ulp."""
+    """A range of numbers, kept as `low <= x < high`: a bound that is open or closed the other way is moved by one ulp."""
 
     text: str
     low: float
@@ -53,22 +53,22 @@ class Alternative:
 
 def parse_interval(text: str) -> Interval | str:
     """The interval a text writes, or what is wrong with it."""
-    match = _INTERVAL.match(text.strip())
+    match = _INTERVAL.fullmatch(text.strip())
     if match is None:
         return f'"{text}" is not an interval such as "[0, 2.5)" or "(-inf, 0]"'
     opening, low_text, high_text, closing = match.groups()
     low, high = float(low_text), float(high_text)
-    if low > high or (low == high and (opening, closing) != ("[", "]")):
-        return f'"{text}" is empty'
     if (math.isinf(low) and (opening == "[" or low > 0)) or (math.isinf(high) and (closing == "]" or high < 0)):
         return f'"{text}" must be open where it is infinite'
     if any(math.isinf(float(t)) and "inf" not in t for t in (low_text, high_text)):
         return f'"{text}" has a bound that is not finite'
-    return Interval(
-        text=text.strip(),
-        low=low if opening == "[" or math.isinf(low) else math.nextafter(low, math.inf),
-        high=high if closing == ")" or math.isinf(high) else math.nextafter(high, math.inf),
-    )
+    if opening == "(" and not math.isinf(low):
+        low = math.nextafter(low, math.inf)
+    if closing == "]":
+        high = math.nextafter(high, math.inf)
+    if low >= high:
+        return f'"{text}" is empty'
+    return Interval(text.strip(), low, high)
 
 
 def parse_condition(texts: list[str], values: tuple[str, ...] | None) -> Condition | str:

@@ -5,16 +5,17 @@ Plain YAML typing would make `NO` false and `46.90` a number and keep the last o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
 
 import yaml
 
-try:
-    from yaml import CBaseLoader as Loader
-except ImportError:  # PyYAML built without libyaml: the same result, slower
-    from yaml import BaseLoader as Loader  # type: ignore[assignment]
+# PyYAML may be built without libyaml: the same result, slower.
+Loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+
+MAX_BYTES = 4 * 1024 * 1024
+MAX_DEPTH = 16
 
 
 class Text(str):
@@ -33,7 +34,10 @@ class Mapping(dict[str, Any]):
     """A mapping, the line it begins on, and the line of each key."""
 
     line: int
-    key_lines: dict[str, int]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.key_lines: dict[str, int] = {}
 
 
 class Faults:
@@ -47,53 +51,103 @@ class Faults:
 
 
 def read(text: bytes, faults: Faults) -> Any:
-    """The tree of one YAML document, or None. Syntax errors, duplicate keys, tags and aliases are faults."""
+    """The tree of one YAML document, or None where it cannot be read.
+
+    Syntax errors, duplicate keys, tags, anchors and aliases, nesting deeper than MAX_DEPTH and files above MAX_BYTES are faults.
+    """
+    if len(text) > MAX_BYTES:
+        faults.add(1, "", f"the file has {len(text):,} bytes; at most {MAX_BYTES:,} are read")
+        return None
+    builder = _Builder(faults)
     try:
-        node = yaml.compose(text, Loader=Loader)
+        for event in yaml.parse(text, Loader=Loader):
+            builder.take(event)
+    except _Unreadable as error:
+        faults.add(error.line, "", error.problem)
+        return None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error)
         faults.add(mark.line + 1 if mark else 1, "", f"not readable as YAML: {problem}")
         return None
-    if node is None:
+    if builder.root is None:
         faults.add(1, "", "the file is empty")
-        return None
-    return _tree(node, faults, set())
+    return builder.root
 
 
-def _tree(node: yaml.Node, faults: Faults, open_nodes: set[int]) -> Any:
-    line = node.start_mark.line + 1
-    if id(node) in open_nodes:
-        faults.add(line, "", "a node contains itself")
-        return Text("")
-    if isinstance(node, yaml.ScalarNode):
-        text = Text(node.value)
-        text.line = line
-        return text
-    open_nodes.add(id(node))
-    result: Any
-    if isinstance(node, yaml.SequenceNode):
-        result = Sequence(_tree(child, faults, open_nodes) for child in node.value)
-    else:
-        result = Mapping()
-        result.key_lines = {}
-        for key_node, value_node in node.value:
-            key_line = key_node.start_mark.line + 1
-            if not isinstance(key_node, yaml.ScalarNode):
-                faults.add(key_line, "", "a key must be text")
-                continue
-            key = key_node.value
-            if key in result:
-                faults.add(key_line, key, f"the key stands twice (first on line {result.key_lines[key]})")
-                continue
-            result[key] = _tree(value_node, faults, open_nodes)
-            result.key_lines[key] = key_line
-    result.line = line
-    open_nodes.discard(id(node))
-    return result
+class _Unreadable(Exception):
+    """A document that is not read any further."""
+
+    def __init__(self, line: int, problem: str) -> None:
+        super().__init__(problem)
+        self.line = line
+        self.problem = problem
 
 
-def nearest(word: str, known: Iterator[str] | list[str]) -> str:
+class _Builder:
+    """Makes the tree from the parser's events, so that neither depth nor aliases can make more of a file than stands in it."""
+
+    def __init__(self, faults: Faults) -> None:
+        self.faults = faults
+        self.root: Any = None
+        self.open: list[Sequence | Mapping] = []
+        self.keys: list[Text | None] = []  # of each open mapping: the key whose value comes next
+
+    def take(self, event: yaml.Event) -> None:
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.AliasEvent):
+            raise _Unreadable(line, f"aliases (*{event.anchor}) are not read; write the value out")
+        if isinstance(event, yaml.NodeEvent):
+            self._check(event, line)
+        if isinstance(event, yaml.DocumentStartEvent) and self.root is not None:
+            raise _Unreadable(line, "the file holds more than one document")
+        if isinstance(event, yaml.ScalarEvent):
+            text = Text(event.value)
+            text.line = line
+            self._place(text)
+        elif isinstance(event, yaml.CollectionStartEvent):
+            node = Sequence() if isinstance(event, yaml.SequenceStartEvent) else Mapping()
+            node.line = line
+            self._place(node)
+            self.open.append(node)
+            self.keys.append(None)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            self.open.pop()
+            self.keys.pop()
+
+    def _check(self, event: Any, line: int) -> None:
+        if event.anchor is not None:
+            raise _Unreadable(line, f"anchors (&{event.anchor}) are not read; write the value out where it is needed")
+        if event.tag is not None:
+            raise _Unreadable(line, f"tags ({event.tag}) are not read; every value is text")
+        if isinstance(event, yaml.CollectionStartEvent) and len(self.open) == MAX_DEPTH:
+            raise _Unreadable(line, f"nested deeper than {MAX_DEPTH} levels")
+
+    def _place(self, node: Any) -> None:
+        """Put a node into the collection that is open."""
+        if not self.open:
+            self.root = node
+            return
+        holder = self.open[-1]
+        if isinstance(holder, Sequence):
+            holder.append(node)
+            return
+        key = self.keys[-1]
+        if key is not None:
+            self.keys[-1] = None
+            if key in holder:
+                first = holder.key_lines[key]
+                self.faults.add(key.line, key, f"the key stands twice (first on line {first})")
+                return
+            holder[key] = node
+            holder.key_lines[key] = key.line
+        elif isinstance(node, Text):
+            self.keys[-1] = node
+        else:
+            raise _Unreadable(node.line, "a key must be text")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
     """`; did you mean "x"?` for the known word nearest to this one, or nothing."""
     close = get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f'; did you mean "{close[0]}"?' if close else ""
@@ -111,7 +165,6 @@ class Section:
         else:
             self.node = Mapping()
             self.node.line = getattr(node, "line", 1)
-            self.node.key_lines = {}
             faults.add(self.node.line, where, "must be a mapping")
         self.line = self.node.line
 
@@ -183,7 +236,7 @@ class Section:
         where = f"{self.where}.{key}" if self.where else key
         if value is None:
             value = Mapping()
-            value.line, value.key_lines = self.line, {}
+            value.line = self.line
         return Section(value, where, self.faults)
 
     def items(self) -> list[tuple[str, Any]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 PRIOR = "prior."
 
-_TOKEN = re.compile(r"\s*(?:(\d+\.?\d*|\.\d+)|((?:prior\.)?[a-z_]+)|([-+*/()]))")
+_TOKEN = re.compile(r"\s*(?:(\d+\.?\d*|\.\d+)|((?:prior\.)?[a-z_]+)|([-+*/()]))", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +59,23 @@ def _sum(tokens: list[str], text: str) -> tuple[tuple[tuple[float, str], ...], l
 
 
 def _terms(tokens: list[str]) -> tuple[tuple[float, str], ...]:
+    """`[-] [number *] field`, joined by + and -."""
     terms: list[tuple[float, str]] = []
-    sign, factor, expect_field = 1.0, 1.0, True
-    for token in tokens:
-        if token in "+-" and (not expect_field or not terms):
-            sign, factor, expect_field = (-1.0 if token == "-" else 1.0), 1.0, True
-        elif expect_field and token[0].isdigit():
-            factor = float(token)
-        elif expect_field and token == "*":
-            continue
-        elif expect_field and (token[0].isalpha() or token[0] == "_"):
-            terms.append((sign * factor, token))
-            expect_field = False
-        else:
-            raise FormulaError(f'"{token}" is not expected')
-    if expect_field:
-        raise FormulaError("a field is missing")
+    rest = list(tokens)
+    while rest or not terms:
+        sign = rest.pop(0) if rest[:1] in (["+"], ["-"]) else "" if terms else "+"
+        if not sign:
+            raise FormulaError(f'"{rest[0]}" is not expected')
+        factor = 1.0
+        if rest and rest[0][-1] in "0123456789.":
+            factor = float(rest.pop(0))
+            if rest[:1] != ["*"]:
+                raise FormulaError("a number must be followed by `*` and a field")
+            rest.pop(0)
+        if not rest:
+            raise FormulaError("a field is missing")
+        name = rest.pop(0)
+        if not (name[0].isalpha() or name[0] == "_"):
+            raise FormulaError(f'"{name}" is not expected')
+        terms.append((-factor if sign == "-" else factor, name))
     return tuple(terms)

@@ -473,6 +473,27 @@ def test_rows_move_on_to_new_spans(path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert following is None or highest < following[1], span
 
 
+def test_a_clock_far_ahead_costs_no_order(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.store.sqlite.TIDY_ROWS", 50)
+    monkeypatch.setattr(sqlite_file, "SPAN_ROWS", 100)
+    ahead = Uuid7(lambda: 2**47)
+
+    async def scenario(store: SqliteStore) -> None:
+        rows = [row(id=ahead.new()) if number == 99 else row() for number in range(600)]
+        for start in range(0, 600, 50):
+            await store.add_many(rows[start : start + 50])
+            await store.check()
+        found = await store.page("acme", business_id="cust-1", limit=1_000)
+        assert [each.id for each in found] == sorted((each.id for each in rows), reverse=True)
+
+    run_sqlite(path, scenario)
+    connection = sqlite3.connect(path)
+    spans = connection.execute("SELECT first_row FROM spans ORDER BY span").fetchall()
+    connection.close()
+    assert len(spans) == 2
+    assert spans[-1][0] > 400
+
+
 def test_a_full_disk_fails_what_waits_and_nothing_after(path: Path) -> None:
     async def scenario(store: SqliteStore) -> None:
         await store.add(row())

@@ -214,7 +214,9 @@ def roll(connection: sqlite3.Connection) -> None:
         top = connection.execute(
             "SELECT max(id) FROM assessments NOT INDEXED WHERE rowid >= ?", (first_row,)
         ).fetchone()[0]
-        # With a clock far ahead somewhere, all of these may belong to earlier spans.
         if top >= start:
             connection.execute("INSERT INTO spans (start, first_row) VALUES (?, ?)", (top + b"\0", last_row + 1))
+        else:
+            # With a clock far ahead somewhere, all of these fell into earlier spans: count again from here.
+            connection.execute("UPDATE spans SET first_row = ? WHERE start = ?", (last_row + 1, start))
     connection.execute("COMMIT")
