@@ -1,4 +1,4 @@
-"""The fields a model may read, taken from the types of profile and evidence. Those types are the only description of them."""
+"""The fields a model may read, taken from the types of profile and evidence: the only description of them."""
 
 from __future__ import annotations
 
@@ -80,7 +80,9 @@ def _walk(struct: type, prefix: str, steps: tuple[str, ...]) -> Iterator[Field]:
         yield from _field(struct, field.required, path, here, _stripped(field.type))
 
 
-def _field(owner: type, required: bool, path: str, steps: tuple[str, ...], of: tuple[Any, dict[str, Any]]) -> Iterator[Field]:
+def _field(
+    owner: type, required: bool, path: str, steps: tuple[str, ...], of: tuple[Any, dict[str, Any]]
+) -> Iterator[Field]:
     info, extra = of
     if isinstance(info, inspect.StructType):
         if tuple(f.name for f in info.fields) == INDUSTRY_FIELDS:
@@ -99,7 +101,7 @@ def _field(owner: type, required: bool, path: str, steps: tuple[str, ...], of: t
         else:
             yield from _field(owner, False, f"{path}[]", into, (member, member_extra))
     else:
-        values = tuple(info.values) if isinstance(info, inspect.LiteralType) else ()
+        values = tuple(str(value) for value in info.values) if isinstance(info, inspect.LiteralType) else ()
         yield Field(path, _scalar_kind(info, extra), steps, owner, values=values, required=required)
 
 

@@ -67,7 +67,7 @@ def read(text: bytes, faults: Faults) -> Any:
         return None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or str(error)
+        problem = " ".join((getattr(error, "problem", None) or str(error)).split())
         faults.add(mark.line + 1 if mark else 1, "", f"not readable as YAML: {problem}")
         return None
     if builder.root is None:

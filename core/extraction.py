@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from core.catalogue import Catalogue, Field
 from core.conditions import Condition
 from core.formula import PRIOR
-from core.model import FLAG_VALUES, Feature, Model, Table
+from core.model import DISTRESS_MODELS, FLAG_VALUES, Feature, Model, Table
 from core.plan import add_condition
 from core.ratios import STATEMENT_FIELDS
 
 PROFILE_NODE, EVIDENCE_NODE = 0, 1
-_SUBDIVISION = re.compile(r"^([A-Z]{2})-[A-Z0-9]{1,3}$")
-_DIGITS = re.compile(r"^[A-U]?([0-9]{2,6})$")
+_SUBDIVISION = re.compile(r"([A-Z]{2})-[A-Z0-9]{1,3}")
+_DIGITS = re.compile(r"[A-U]?([0-9]{2,6})")
 _DIGITS_OF_SCHEME = {"nace": (2, 4), "naics": (2, 6), "sic": (2, 4), "isic": (2, 4), "mcc": (4, 4)}
 
 
@@ -29,7 +29,7 @@ class Countries:
     def find(self, text: str) -> int:
         """The number of a country; -1 where the code is not known."""
         found = self.index.get(text)
-        if found is None and (match := _SUBDIVISION.match(text)):
+        if found is None and (match := _SUBDIVISION.fullmatch(text)):
             found = self.index.get(match[1])
         return -1 if found is None else found
 
@@ -41,18 +41,20 @@ class Industries:
 
     def __init__(self, table: Table) -> None:
         number = {group: place for place, group in enumerate(table.groups)}
-        self.prefixes = {scheme: {code: number[group] for code, group in codes.items()} for scheme, codes in table.schemes.items()}
+        self.prefixes = {
+            scheme: {prefix: number[group] for prefix, group in groups.items()} for scheme, groups in table.schemes.items()
+        }
         self.cache: dict[tuple[str, str], int] = {}
 
     def find(self, scheme: str, code: str) -> int:
         """The number of a code's group; -1 where the scheme has no such code."""
         found = self._find(scheme, code)
-        if len(self.cache) < self.CACHE_SIZE:
+        if found >= 0 and len(self.cache) < self.CACHE_SIZE:
             self.cache[scheme, code] = found
         return found
 
     def _find(self, scheme: str, code: str) -> int:
-        match = _DIGITS.match(code.replace(".", "").replace(" ", ""))
+        match = _DIGITS.fullmatch(code.replace(".", "").replace(" ", ""))
         shortest, longest = _DIGITS_OF_SCHEME[scheme]
         if match is None or not shortest <= len(match[1]) <= longest:
             return -1
@@ -88,6 +90,20 @@ class SourcePlan:
 
 
 @dataclass(slots=True)
+class WherePlan:
+    """A condition on a list's member: the fields of features.Where, with the type and name of its slot."""
+
+    owner: type
+    name: str
+    kind: str
+    missing: bool
+    first_interval: int
+    n_intervals: int
+    codes: int
+    values: dict[str, int] | None
+
+
+@dataclass(slots=True)
 class OpPlan:
     """One feature; the fields are those of features.Op, with types and names where it has slots."""
 
@@ -101,7 +117,7 @@ class OpPlan:
     sources: list[int] = field(default_factory=list)
     ranks: bytes = b""
     unknown_below: int = 0
-    where: list[tuple[type, str, str, bool, int, int, int, dict[str, int] | None]] = field(default_factory=list)
+    where: list[WherePlan] = field(default_factory=list)
     given: list[tuple[int, type, str]] = field(default_factory=list)
     numerator: list[tuple[float, int]] = field(default_factory=list)
     denominator: list[tuple[float, int]] = field(default_factory=list)
@@ -200,10 +216,9 @@ class _Planner:
             return OpPlan("given", given=[(self._holder(f), f.owner, f.steps[-1]) for f in fields])
         if feature.kind == "ratio":
             assert feature.formula is not None
-            return OpPlan("ratio", numerator=_slots(feature.formula.numerator), denominator=_slots(feature.formula.denominator))
+            numerator, denominator = _slots(feature.formula.numerator), _slots(feature.formula.denominator)
+            return OpPlan("ratio", numerator=numerator, denominator=denominator)
         if feature.kind == "distress":
-            from core.model import DISTRESS_MODELS
-
             return OpPlan("distress", distress=DISTRESS_MODELS.index(feature.distress))
         return OpPlan(feature.kind)
 
@@ -216,14 +231,16 @@ class _Planner:
         source = self._source(self.catalogue.fields[feature.of[0]])
         members = self.catalogue.members(feature.of[0][: feature.of[0].index("[]") + 2])
         where = [self._where(members[name], condition) for name, condition in feature.where]
-        member = source.member or (where[0][0] if where else None)
+        member = source.member or (where[0].owner if where else None)
         return OpPlan(feature.kind, source.node, source.owner, source.name, member, source.member_name, where=where)
 
-    def _where(self, f: Field, condition: Condition) -> tuple[type, str, str, bool, int, int, int, dict[str, int] | None]:
+    def _where(self, f: Field, condition: Condition) -> WherePlan:
         values = {"flag": FLAG_VALUES, "category": f.values}.get(f.kind)
         as_feature = Feature(f.path, "value", values)
         first, codes = add_condition(condition, as_feature, self.plan.intervals)
-        return (f.owner, f.steps[-1], f.kind, condition.missing, first, len(condition.intervals), codes, _codes(values))
+        return WherePlan(
+            f.owner, f.steps[-1], f.kind, condition.missing, first, len(condition.intervals), codes, _codes(values)
+        )
 
     def _table_op(self, feature: Feature) -> OpPlan:
         table = self.model.tables[feature.table]
@@ -231,7 +248,7 @@ class _Planner:
         names = self.model.tables["industries"].groups if industry else self.model.tables["countries"].codes
         if feature.kind == "class":
             ranks = bytes(table.classes.index(table.class_of.get(name, table.default)) for name in names)
-            unknown_below = table.classes.index(feature.unknown_below) if feature.unknown_below else len(table.classes) - 1
+            unknown_below = table.classes.index(feature.unknown_below or table.classes[-1])
         else:
             ranks = bytes(name in table.codes for name in names)
             unknown_below = 1

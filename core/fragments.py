@@ -51,7 +51,7 @@ class Fragments:
                     "missing": a.missing,
                     "message": a.message,
                 }
-                head, tail = _json(reason).split(_json(_MARK))
+                head, _, tail = _json(reason).partition(_json(_MARK))
                 self.reason_heads.append(head)
                 self.reason_tails.append(tail)
             feature = model.features[c.feature]

@@ -1,4 +1,4 @@
-"""The model: what a model file says, typed. `load` reads one file and refuses it with every fault listed."""
+"""The model: what a model file says, typed. core.loader makes one of a file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class ModelRefused(Exception):
     """A model file with faults; all of them, each with its line."""
 
     def __init__(self, name: str, faults: list[str]) -> None:
-        super().__init__(f"{name}: {len(faults)} fault{'s' if len(faults) != 1 else ''}\n" + "\n".join(f"  {f}" for f in faults))
+        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        super().__init__("\n  ".join((f"{name}: {count}", *faults)))
         self.name = name
         self.faults = faults
 

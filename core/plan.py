@@ -110,8 +110,8 @@ class _Builder:
         )
 
     def _add_intervals(self, c: Characteristic) -> None:
-        ordered = sorted(((i, place) for place, a in enumerate(c.attributes) for i in a.condition.intervals), key=lambda p: p[0].low)
-        self.plan.bounds.extend(interval.low for interval, _ in ordered[1:])
+        ordered = sorted((i.low, place) for place, a in enumerate(c.attributes) for i in a.condition.intervals)
+        self.plan.bounds.extend(low for low, _ in ordered[1:])
         self.plan.attribute_of.extend(place for _, place in ordered)
 
     def rule(self, rule: Rule) -> int:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
 import re
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 from core import conditions, formula
 from core.catalogue import Catalogue, Field, Kind, UnknownPath
@@ -19,6 +18,7 @@ from core.model import (
     FLAG_VALUES,
     HUNDREDTHS,
     LEVELS,
+    MAX_SCORE,
     Attribute,
     CategoryInfo,
     Characteristic,
@@ -28,6 +28,7 @@ from core.model import (
     Override,
     Table,
 )
+from core.ratios import STATEMENT_FIELDS
 
 TABLE_KINDS = ["countries", "set", "classes", "industries", "series"]
 FEATURE_KINDS = [
@@ -37,9 +38,14 @@ FEATURE_KINDS = [
 REQUIRED_MISSING = "required_missing"
 STATEMENTS = {"": "financials.current.", formula.PRIOR: "financials.prior."}
 
-_NAME = re.compile(r"^[a-z][a-z0-9_]*$")
-_CODE = re.compile(r"^[A-Z][A-Z0-9_]*$")
-_VERSION = re.compile(r"^\d+\.\d+\.\d+$")
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_CODE = re.compile(r"[A-Z][A-Z0-9_]*")
+_VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_POINTS = re.compile(r"([-+]?[0-9]{1,6})(?:\.([0-9]+))?")
+_NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?")
+# What the keys of a series must look like, where the core reads the series itself.
+_SERIES_KEYS = {"gnp_index": re.compile(r"[0-9]{4}"), "fx": re.compile(r"[A-Z]{3}")}
 
 
 def read_model(text: bytes, sha256: bytes, catalogue: Catalogue, faults: Faults) -> Model | None:
@@ -50,7 +56,7 @@ def read_model(text: bytes, sha256: bytes, catalogue: Catalogue, faults: Faults)
     top = Section(tree, "", faults)
     head = top.section("model")
     version = head.text("version")
-    if version and not _VERSION.match(version):
+    if version and not _VERSION.fullmatch(version):
         head.fault("must be three numbers such as 1.0.0", "version")
     identity = (_name(head, "id"), version, head.text("title"), _date(head, "released"))
     head.text("description", required=False)
@@ -68,30 +74,33 @@ def read_model(text: bytes, sha256: bytes, catalogue: Catalogue, faults: Faults)
     overrides = tuple(_override(section, rules) for section in top.sections("overrides"))
     top.close()
     return Model(
-        *identity, base, bands, decisions, required_lists, categories, tables, features, characteristics, overrides, text, sha256
-    )
+        *identity, base, bands, decisions, required_lists, categories, tables, features, characteristics, overrides,
+        text, sha256,
+    )  # fmt: skip
 
 
 def _name(section: Section, key: str) -> str:
     value = section.text(key)
-    if value and not _NAME.match(value):
+    if value and not _NAME.fullmatch(value):
         section.fault(f'"{value}" must be lower_case letters, digits and _', key)
     return value
 
 
 def _code(section: Section) -> str:
     value = section.text("code")
-    if value and not _CODE.match(value):
+    if value and not _CODE.fullmatch(value):
         section.fault(f'"{value}" must be UPPER_CASE letters, digits and _', "code")
     return value
 
 
 def _date(section: Section, key: str) -> str:
     value = section.text(key)
-    try:
-        dt.date.fromisoformat(value)
-    except ValueError:
-        if value:
+    if value:
+        try:
+            if not _DATE.fullmatch(value):
+                raise ValueError
+            dt.date.fromisoformat(value)
+        except ValueError:
             section.fault(f'"{value}" is not a date such as 2026-11-23', key)
     return value
 
@@ -99,20 +108,21 @@ def _date(section: Section, key: str) -> str:
 def _points(section: Section, key: str) -> int:
     """Hundredths of a point."""
     value = section.text(key)
-    try:
-        number = Decimal(value or "0") * HUNDREDTHS
-    except InvalidOperation:
-        section.fault(f'"{value}" is not a number', key)
+    if not value:
         return 0
-    if not number.is_finite():
-        section.fault(f'"{value}" is not finite', key)
+    match = _POINTS.fullmatch(value)
+    if match is None:
+        section.fault(f'"{value}" is not a finite number such as 2.5', key)
         return 0
-    if number != int(number):
+    decimals = (match[2] or "").rstrip("0")
+    if len(decimals) > 2:
         section.fault(f'"{value}" has more than two decimals', key)
-    if abs(number) > 1_000_000:
-        section.fault(f'"{value}" is out of range', key)
         return 0
-    return int(number)
+    points = int(Decimal(value) * HUNDREDTHS)
+    if abs(points) > MAX_SCORE:
+        section.fault(f'"{value}" is out of range (-100 to 100)', key)
+        return 0
+    return points
 
 
 def _band(section: Section) -> tuple[str, int]:
@@ -144,12 +154,13 @@ def _table(name: str, node: object, faults: Faults) -> Table:
     table = Table(name, kind, source, as_of)
     if kind == "countries":
         codes = tuple(section.texts("codes"))
-        texts = {key: _text_map(section, key) for key in ("aliases", "withdrawn")}
-        table = Table(name, kind, source, as_of, codes=codes, **texts)
+        aliases, withdrawn = _text_map(section, "aliases"), _text_map(section, "withdrawn")
+        table = Table(name, kind, source, as_of, codes=codes, aliases=aliases, withdrawn=withdrawn)
     elif kind == "set":
         table = Table(name, kind, source, as_of, codes=tuple(section.texts("codes")))
     elif kind == "classes":
-        classes, class_of = tuple(section.texts("classes")), {}
+        classes = tuple(section.texts("classes"))
+        class_of: dict[str, str] = {}
         lists = section.section("codes")
         for label in classes:
             for code in lists.texts(label, required=False):
@@ -161,10 +172,12 @@ def _table(name: str, node: object, faults: Faults) -> Table:
         table = Table(name, kind, source, as_of, classes=classes, class_of=class_of, default=default)
     elif kind == "industries":
         groups = tuple(section.texts("groups"))
-        schemes = {scheme: _prefixes(scheme, codes, groups, faults) for scheme, codes in section.section("schemes").items()}
+        listed = section.section("schemes").items()
+        schemes = {scheme: _prefixes(scheme, codes, groups, faults) for scheme, codes in listed}
         table = Table(name, kind, source, as_of, groups=groups, schemes=schemes)
     elif kind == "series":
-        values = {key: _number(section, key, value) for key, value in section.section("values").items()}
+        series = section.section("values")
+        values = {key: _series_value(series, name, key, value) for key, value in series.items()}
         table = Table(name, kind, source, as_of, values=values)
     section.close()
     return table
@@ -174,7 +187,8 @@ def _text_map(section: Section, key: str) -> dict[str, str]:
     if not section.has(key):
         section.any(key, required=False)
         return {}
-    return {k: str(v) for k, v in section.section(key).items()}
+    texts = section.section(key)
+    return {k: texts.text(k) for k, _ in texts.items()}
 
 
 def _prefixes(scheme: str, node: object, groups: tuple[str, ...], faults: Faults) -> dict[str, str]:
@@ -187,15 +201,14 @@ def _prefixes(scheme: str, node: object, groups: tuple[str, ...], faults: Faults
     return result
 
 
-def _number(section: Section, key: str, value: object) -> float:
-    try:
-        number = float(str(value))
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number) or number <= 0:
-        section.fault(f'"{key}: {value}" must be a finite number above 0')
+def _series_value(section: Section, name: str, key: str, value: object) -> float:
+    keys = _SERIES_KEYS.get(name)
+    if keys is not None and not keys.fullmatch(key):
+        section.fault("is not a key of this series (gnp_index: a year, fx: a currency)", key)
+    if not isinstance(value, Text) or not _NUMBER.fullmatch(value) or not float(value) > 0:
+        section.fault("must be a finite number above 0", key)
         return 1.0
-    return number
+    return float(value)
 
 
 class _FeatureReader:
@@ -206,7 +219,7 @@ class _FeatureReader:
 
     def feature(self, name: str, node: object) -> Feature:
         section = Section(node, f"features.{name}", self.faults)
-        if not _NAME.match(name) or name == REQUIRED_MISSING:
+        if not _NAME.fullmatch(name) or name == REQUIRED_MISSING:
             section.fault("a feature's name must be lower_case letters, digits and _ (and not required_missing)")
         kind = section.one_of("kind", FEATURE_KINDS)
         feature = self._of_kind(name, kind, section)
@@ -230,7 +243,10 @@ class _FeatureReader:
 
     def _fields(self, section: Section, kinds: tuple[Kind, ...], in_list: bool | None = None) -> list[Field]:
         fields = []
-        for path in section.texts("of"):
+        paths = section.texts("of")
+        if not paths and section.has("of"):
+            section.fault("must name at least one field", "of")
+        for path in paths:
             try:
                 field = self.catalogue.field(path)
             except UnknownPath as unknown:
@@ -259,12 +275,14 @@ class _FeatureReader:
         return Feature(name, kind, values, (fields[0].path,))
 
     def _over_list(self, name: str, kind: str, section: Section) -> Feature:
-        kinds: tuple[Kind, ...] = {"count": ("struct", "list", "country", "text"), "any": ("flag",)}.get(kind, ("number",))  # type: ignore[assignment]
-        fields = self._fields(section, kinds)
+        kinds: dict[str, tuple[Kind, ...]] = {"count": (), "any": ("flag",)}
+        fields = self._fields(section, kinds.get(kind, ("number",)))
         values = FLAG_VALUES if kind == "any" else None
-        if len(fields) != 1 or "[]" not in fields[0].path:
+        sound = len(fields) == 1 and fields[0].in_list and (kind != "count" or fields[0].path.endswith("[]"))
+        if not sound:
             if fields:
-                section.fault("takes exactly one path, and it goes through a list ([])", "of")
+                wanted = "ends in [], as it names a list's members" if kind == "count" else "goes through a list ([])"
+                section.fault(f"takes exactly one path, and it {wanted}", "of")
             section.any("where", required=False)
             return Feature(name, kind, values)
         list_path = fields[0].path[: fields[0].path.index("[]") + 2]
@@ -278,11 +296,14 @@ class _FeatureReader:
         for key, node in where.items():
             field = members.get(key)
             if field is None or field.kind not in ("number", "flag", "category"):
-                where.fault(f'"{key}" is not a number, flag or category of {list_path}{nearest(key, list(members))}', key)
+                hint = nearest(key, list(members))
+                where.fault(f'"{key}" is not a number, flag or category of {list_path}{hint}', key)
                 continue
             values = {"flag": FLAG_VALUES, "category": field.values}.get(field.kind)
             condition = _condition(where, key, node, values)
             if condition is not None:
+                if condition.not_applicable:
+                    where.fault("`not_applicable` stands in attributes only", key)
                 result.append((key, condition))
         return tuple(result)
 
@@ -309,8 +330,9 @@ class _FeatureReader:
         for _, name in (*parsed.numerator, *parsed.denominator):
             prior = formula.PRIOR if name.startswith(formula.PRIOR) else ""
             field = self.catalogue.fields.get(STATEMENTS[prior] + name.removeprefix(prior))
-            if field is None or field.kind != "number":
-                section.fault(f'"{name}" is not a number of a statement', "formula")
+            if field is None or name.removeprefix(prior) not in STATEMENT_FIELDS:
+                hint = nearest(name, [*STATEMENT_FIELDS, *(formula.PRIOR + name for name in STATEMENT_FIELDS)])
+                section.fault(f'"{name}" is not an amount of a statement{hint}', "formula")
         return parsed
 
 
@@ -331,14 +353,23 @@ class _RuleReader:
         self.features = features
         self.faults = faults
 
-    def rule(self, section: Section, key: str) -> Rule:
-        return Rule(tuple(self._alternative(alternative) for alternative in section.sections(key)))
+    def rule(self, section: Section, key: str, of_override: bool = False) -> Rule:
+        alternatives = section.sections(key)
+        if not alternatives and section.has(key):
+            section.fault("must hold at least one alternative", key)
+        return Rule(tuple(self._alternative(alternative, of_override) for alternative in alternatives))
 
-    def _alternative(self, section: Section) -> Alternative:
-        terms, required_missing = [], ()
-        for key, node in section.items():
+    def _alternative(self, section: Section, of_override: bool) -> Alternative:
+        terms: list[tuple[str, Condition]] = []
+        required_missing: tuple[str, ...] = ()
+        entries = section.items()
+        if not entries:
+            section.fault("an alternative must hold at least one condition")
+        for key, node in entries:
             if key == REQUIRED_MISSING:
                 required_missing = tuple(section.texts(key))
+                if not required_missing or not of_override:
+                    section.fault("stands in overrides only, and names at least one category", key)
                 for category in required_missing:
                     if category not in CATEGORIES:
                         section.fault(f'unknown category "{category}"', key)
@@ -361,18 +392,22 @@ def _characteristic(section: Section, rules: _RuleReader) -> Characteristic:
     feature = rules.features.get(feature_name)
     if feature is None and feature_name:
         section.fault(f'unknown feature "{feature_name}"{nearest(feature_name, list(rules.features))}', "feature")
-    rule_of = {key: rules.rule(section, key) if section.has(key) else None for key in ("not_applicable_when", "chosen_when")}
-    section.asked.update(rule_of)
+    not_applicable_when, chosen_when = (
+        rules.rule(section, key) if section.has(key) else None for key in ("not_applicable_when", "chosen_when")
+    )
+    section.asked.update(("not_applicable_when", "chosen_when"))
     title, category = section.text("title"), section.one_of("category", list(CATEGORIES))
     required, direction = section.flag("required"), section.one_of("direction", ["rising", "falling"], required=False)
     exclusive = section.text("exclusive", required=False)
-    if bool(exclusive) != (rule_of["chosen_when"] is not None):
+    if bool(exclusive) != (chosen_when is not None):
         section.fault("`exclusive` and `chosen_when` belong together")
+    if exclusive and not_applicable_when is not None:
+        section.fault("`exclusive` and `not_applicable_when` cannot stand together")
     attributes = tuple(_attribute(child, feature) for child in section.sections("attributes"))
     section.close()
     return Characteristic(
-        name, title, category, feature_name, required, direction, attributes, rule_of["not_applicable_when"], exclusive,
-        rule_of["chosen_when"], section.line,
+        name, title, category, feature_name, required, direction, attributes, not_applicable_when, exclusive, chosen_when,
+        section.line,
     )  # fmt: skip
 
 
@@ -383,8 +418,8 @@ def _attribute(section: Section, feature: Feature | None) -> Attribute:
         condition = _condition(section, "when", node, feature.values) or condition
     label = str(node) if isinstance(node, Text) else ", ".join(node) if isinstance(node, Sequence) else ""
     attribute = Attribute(
-        condition, label.replace("=", ""), _points(section, "points"), _code(section), section.text("message"), section.flag("adverse"),
-        section.flag("unknown"), section.line,
+        condition, label.replace("=", ""), _points(section, "points"), _code(section), section.text("message"),
+        section.flag("adverse"), section.flag("unknown"), section.line,
     )  # fmt: skip
     section.close()
     return attribute
@@ -393,7 +428,7 @@ def _attribute(section: Section, feature: Feature | None) -> Attribute:
 def _override(section: Section, rules: _RuleReader) -> Override:
     override = Override(
         _code(section),
-        rules.rule(section, "when"),
+        rules.rule(section, "when", of_override=True),
         section.one_of("floor", list(LEVELS)),
         section.one_of("decision", list(DECISIONS)),
         section.flag("legal"),

@@ -1,4 +1,7 @@
-"""What makes a well-formed profile wrong all the same: the slow path that names every fault, taken only when the fast one saw one."""
+"""What makes a well-formed profile wrong all the same.
+
+The slow path that names every fault: taken only when the fast one, in core.features, saw one.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Any
 from core.catalogue import Catalogue, Field
 from core.document import nearest
 from core.extraction import Countries, ExtractionPlan
+from core.rounding import rounded
 
 MAX_SHARES_PCT = 100.5
 DAYS_AHEAD = 1
@@ -42,17 +46,20 @@ def _all(profile: Any, catalogue: Catalogue, plan: ExtractionPlan, as_of: int) -
             if date.toordinal() > as_of + DAYS_AHEAD:
                 last = dt.date.fromordinal(as_of + DAYS_AHEAD)
                 yield pointer, f"{date} lies in the future; the last date accepted today is {last} (UTC)"
-    shares = [share for _, share in _values(profile, catalogue.fields["ownership.owners[].share_pct"])]
-    if sum(shares) > MAX_SHARES_PCT:
-        yield "/ownership/owners", f"the owners' shares add up to {sum(shares):g} %; effective shares cannot exceed {MAX_SHARES_PCT} %"
+    total = 0.0
+    for _, share in _values(profile, catalogue.fields["ownership.owners[].share_pct"]):
+        total += share  # one by one, as the fast path does: sum() of Python 3.12 on would round otherwise
+    if rounded(total) > MAX_SHARES_PCT:
+        detail = f"the owners' shares add up to {total:.9g} %; effective shares cannot exceed {MAX_SHARES_PCT} %"
+        yield "/ownership/owners", detail
 
 
 def _country_fault(text: str, countries: Countries) -> str:
-    withdrawn = countries.table.withdrawn.get(text)
-    if withdrawn is not None:
-        return f'"{text}" was withdrawn from ISO 3166-1; {withdrawn}'
     upper = text.upper()
-    hint = f'; did you mean "{upper}"?' if countries.find(upper) >= 0 else nearest(upper, list(countries.index)) if len(text) < 8 else ""
+    withdrawn = countries.table.withdrawn.get(upper.partition("-")[0])
+    if withdrawn is not None:
+        return f'"{text}" was withdrawn from ISO 3166-1; use {withdrawn}'
+    hint = f'; did you mean "{upper}"?' if countries.find(upper) >= 0 else nearest(upper, countries.index)
     return f'"{text}" is not an ISO 3166-1 alpha-2 country code{hint}'
 
 
