@@ -34,7 +34,7 @@ MAX_SLICE = 64
 
 
 class Record(Struct, frozen=True, array_like=True, gc=False):
-    """What is kept of a result beside its input. engine: core.ENGINE_VERSION at the time.  result: core's compact record."""
+    """What is kept of a result beside its input. engine: core.ENGINE_VERSION then.  result: core's compact record."""
 
     engine: int
     result: bytes
@@ -71,7 +71,8 @@ class Answer(Struct, frozen=True, gc=False):
 class Assessor:
     """Assesses profiles and reads assessments back.
 
-    today: the proleptic ordinal of the day (UTC) that ages are counted to.  commit_timeout_s: how long a commit is waited for.
+    today: the proleptic ordinal of the day (UTC) that ages are counted to.
+    commit_timeout_s: how long a commit is waited for.  item_limit_bytes: the most that one item of a batch may hold.
     """
 
     def __init__(
@@ -93,7 +94,9 @@ class Assessor:
         self._item_limit_bytes = item_limit_bytes
         self._today = today or _today
 
-    async def assess(self, tenant_id: str, profile: wire.Profile, body: bytes, *, dry_run: bool, key: str | None) -> Answer:
+    async def assess(
+        self, tenant_id: str, profile: wire.Profile, body: bytes, *, dry_run: bool, key: str | None
+    ) -> Answer:
         """Assess one profile and record it, unless it is a dry run. body: the profile as sent.
 
         Raises ProfileRefused, KeyReused, and what the store raises.
@@ -114,7 +117,7 @@ class Assessor:
     async def assess_batch(
         self, tenant_id: str, items: Sequence[bytes], *, dry_run: bool
     ) -> AsyncIterator[tuple[int, Answer | Exception]]:
-        """Assess each item; one that fails, fails alone. Yields (index, answer or refusal) in order, once all are recorded."""
+        """Assess each item; one that fails, fails alone. Yields (index, answer or refusal), once all are recorded."""
         outcomes: list[Answer | Exception] = []
         rows: list[Row] = []
         place = 0
@@ -166,7 +169,13 @@ class Assessor:
         return outcomes, rows, place
 
     def _row(
-        self, tenant_id: str, profile: wire.Profile, body: bytes, assessed: Assessed, gathered: Gathered, key: str | None
+        self,
+        tenant_id: str,
+        profile: wire.Profile,
+        body: bytes,
+        assessed: Assessed,
+        gathered: Gathered,
+        key: str | None,
     ) -> Row:
         record = Record(
             ENGINE_VERSION,
@@ -204,7 +213,9 @@ class Assessor:
             profile = _decode_profile(row.input)
             again = scorer.assess(profile, record.findings, recorded.as_of)
         except (msgspec.MsgspecError, ProfileInvalid) as error:
-            raise Conflict(f"The stored input is no longer a valid profile, so it cannot be scored again: {error}") from None
+            raise Conflict(
+                f"The stored input is no longer a valid profile, so it cannot be scored again: {error}"
+            ) from None
         if again.record() == record.result:
             return wire.Replay(identical=True)
         told = (record.screening, record.evidence, record.degraded)
@@ -220,7 +231,9 @@ class Assessor:
         try:
             return scorer, _decode_record(row.record)
         except msgspec.MsgspecError as error:
-            raise Conflict(f"The record of this assessment cannot be read by this version of the service: {error}") from None
+            raise Conflict(
+                f"The record of this assessment cannot be read by this version of the service: {error}"
+            ) from None
 
 
 def differences(before: Any, after: Any, pointer: str = "") -> list[wire.Difference]:
@@ -252,7 +265,9 @@ def _restore(scorer: Scorer, record: Record) -> Assessed:
     try:
         return scorer.restore(record.result)
     except RecordDamaged as damaged:
-        raise Conflict(f"The record of this assessment cannot be read by this version of the service: {damaged}") from None
+        raise Conflict(
+            f"The record of this assessment cannot be read by this version of the service: {damaged}"
+        ) from None
 
 
 def _settled(answer: Answer, added: Any) -> Answer | Exception:

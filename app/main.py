@@ -42,7 +42,8 @@ PROBLEMS = ProblemTable().extended(
         StoreUnavailable: _busy("The record could not be committed, so nothing was recorded. Try again later."),
         Overloaded: _busy("Too many assessments wait to be recorded. Nothing was recorded. Try again later."),
         DeadlineExceeded: _busy(
-            "The commit was not confirmed in time. Repeat the request with the same Idempotency-Key to learn what became of it."
+            "The commit was not confirmed in time. "
+            "Repeat the request with the same Idempotency-Key to learn what became of it."
         ),
         KeyReused: KINDS[errors.KeyReused]._replace(
             detail="This Idempotency-Key was used for another request. A new request needs a new key."

@@ -69,7 +69,7 @@ def _envelope_faults(body: bytes) -> list[wire.Fault]:
 
 
 def _check_envelope(body: bytes, items: list[msgspec.Raw]) -> None:
-    """Refuse `items` given twice, of which the decoder kept the last: then more stands between the brackets than the items."""
+    """Refuse `items` given twice: the decoder kept the last, and more than these items stands between the brackets."""
     between = body.rindex(b"]") - body.index(b"[") - 1
     if between == sum(memoryview(item).nbytes for item in items) + len(items) - 1:
         return

@@ -77,7 +77,7 @@ class Registry:
         return [await self._summary(stored, store) for stored in await store.models()]
 
     async def detail(self, model_id: str, version: str, store: Store) -> list[wire.ModelDetail]:
-        """The models of this id and version: one, unless a file was changed without a new version; the active one first."""
+        """The models of this id and version, the active one first: one, unless a file was changed under its version."""
         found = [s for s in await store.models() if (s.model_id, s.version) == (model_id, version)]
         found.sort(key=lambda stored: stored.sha256 != self.active.model.sha256)
         details = []

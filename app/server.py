@@ -11,6 +11,7 @@ from functools import partial
 
 from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes, TaskImpl
 from granian.http import HTTP1Settings
+from granian.log import LogLevels
 from granian.server import Server
 from rich.console import Console
 
@@ -51,7 +52,7 @@ def run(loaded: Loaded) -> None:
         backlog=server.backlog,
         backpressure=server.backpressure,
         http1_settings=HTTP1Settings(header_read_timeout=int(server.header_timeout * 1000)),
-        log_level=settings.logging.level,
+        log_level=LogLevels(settings.logging.level),
         workers_kill_timeout=max(1, math.ceil(server.shutdown_grace)),
         respawn_failed_workers=True,
     )
@@ -72,7 +73,9 @@ def check_model(settings: Settings) -> None:
     except (ModelRefused, ModelUnknown) as error:
         raise StartRefused(f"the model cannot be used: {error}") from None
     except OSError as error:
-        raise StartRefused(f"the model file {error.filename} cannot be read ({error.strerror}); check MODEL_PATH") from None
+        raise StartRefused(
+            f"the model file {error.filename} cannot be read ({error.strerror}); check MODEL_PATH"
+        ) from None
 
 
 def check_port(settings: Settings) -> None:
@@ -87,7 +90,9 @@ def check_port(settings: Settings) -> None:
             if error.errno == errno.EADDRINUSE:
                 why = f"port {port} on {host} is in use; stop what uses it, or choose another with PORT or --port"
             else:
-                why = f"{host}:{port} cannot be bound ({error.strerror}); choose another with HOST, PORT or their options"
+                why = (
+                    f"{host}:{port} cannot be bound ({error.strerror}); choose another with HOST, PORT or their options"
+                )
             raise StartRefused(why) from None
 
 
@@ -111,12 +116,15 @@ def announce(settings: Settings) -> None:
     """Say where the service is and how to try it."""
     address = f"http://{settings.server.host}:{settings.server.port}"
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"kyb {__version__} on {address}, records in {settings.database.sqlite_file}, description at {address}/docs")
-    console.print("Try it:")
+    console.print(
+        f"kyb {__version__} on {address}, records in {settings.database.sqlite_file}, description at {address}/docs"
+    )
     console.print(curl_line(address), markup=False)
 
 
 def curl_line(address: str) -> str:
     """A request that works when pasted."""
-    body = '{"business":{"name":"Acme Trading GmbH","jurisdiction":"DE","status":"active","incorporated_on":"2009-05-01"}}'
+    body = (
+        '{"business":{"name":"Acme Trading GmbH","jurisdiction":"DE","status":"active","incorporated_on":"2009-05-01"}}'
+    )
     return f"  curl -s {address}/v1/assessments -H 'Content-Type: application/json' -d '{body}'"

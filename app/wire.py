@@ -52,12 +52,12 @@ class Request(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """Base of everything a caller sends: unknown fields are refused."""
 
 
-class Industry(Request):
+class Industry(Request, frozen=True):
     scheme: IndustryScheme
     code: Annotated[str, Meta(min_length=1, max_length=16, pattern="^[0-9A-Z][0-9A-Z. ]*$")]
 
 
-class Address(Request):
+class Address(Request, frozen=True):
     street: Text | None = None
     city: ShortText | None = None
     region: ShortText | None = None
@@ -66,7 +66,7 @@ class Address(Request):
     kind: AddressKind | None = None
 
 
-class Business(Request):
+class Business(Request, frozen=True):
     name: Text
     jurisdiction: Country
     id: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
@@ -90,7 +90,7 @@ class Business(Request):
     licence_status: LicenceStatus | None = None
 
 
-class Owner(Request):
+class Owner(Request, frozen=True):
     name: Text
     kind: OwnerKind | None = None
     country: Country | None = None
@@ -101,14 +101,14 @@ class Owner(Request):
     lei: Lei | None = None
 
 
-class Director(Request):
+class Director(Request, frozen=True):
     name: Text
     country: Country | None = None
     birth_date: Date | None = None
     is_pep: bool | None = None
 
 
-class Ownership(Request):
+class Ownership(Request, frozen=True):
     owners: Annotated[list[Owner], Meta(max_length=500)] | None = None
     directors: Annotated[list[Director], Meta(max_length=500)] | None = None
     layers: Annotated[int, Meta(ge=0, le=1000)] | None = None
@@ -116,7 +116,7 @@ class Ownership(Request):
     has_bearer_shares: bool | None = None
 
 
-class Statement(Request):
+class Statement(Request, frozen=True):
     period_end: Date | None = None
     period_months: Annotated[int, Meta(ge=1, le=36)] | None = None
     total_assets: PositiveAmount | None = None
@@ -144,7 +144,7 @@ class Statement(Request):
     shares_outstanding: PositiveAmount | None = None
 
 
-class Financials(Request):
+class Financials(Request, frozen=True):
     currency: Currency | None = None
     listed: bool | None = None
     manufacturer: bool | None = None
@@ -154,7 +154,7 @@ class Financials(Request):
     prior: Statement | None = None
 
 
-class Signals(Request):
+class Signals(Request, frozen=True):
     adverse_media_count: Count | None = None
     adverse_media_severity: MediaSeverity | None = None
     litigation_count: Count | None = None
@@ -164,7 +164,7 @@ class Signals(Request):
     website_verified: bool | None = None
 
 
-class Profile(Request):
+class Profile(Request, frozen=True):
     """A business as its caller describes it. Only its name and jurisdiction are required."""
 
     business: Business
@@ -298,7 +298,7 @@ class AssessmentList(Struct, frozen=True):
     next_cursor: str | None
 
 
-class Batch(Request):
+class Batch(Request, frozen=True):
     items: Annotated[list[Profile], Meta(min_length=1, max_length=1000)]
 
 

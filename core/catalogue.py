@@ -132,4 +132,3 @@ def _scalar_kind(info: Any, extra: dict[str, Any]) -> Kind:
     if isinstance(info, inspect.StrType):
         return "text"
     raise TypeError(f"a field of type {info} cannot be read by a model")
-

@@ -15,7 +15,7 @@ _INTERVAL = re.compile(rf"([\[(])\s*({_NUMBER})\s*,\s*({_NUMBER})\s*([\])])", re
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A range of numbers, kept as `low <= x < high`: a bound that is open or closed the other way is moved by one ulp."""
+    """A range of numbers, kept as `low <= x < high`: a bound open or closed the other way is moved by one ulp."""
 
     text: str
     low: float

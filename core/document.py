@@ -53,7 +53,8 @@ class Faults:
 def read(text: bytes, faults: Faults) -> Any:
     """The tree of one YAML document, or None where it cannot be read.
 
-    Syntax errors, duplicate keys, tags, anchors and aliases, nesting deeper than MAX_DEPTH and files above MAX_BYTES are faults.
+    Syntax errors, duplicate keys, tags, anchors and aliases, nesting deeper than MAX_DEPTH and files above MAX_BYTES are
+    faults.
     """
     if len(text) > MAX_BYTES:
         faults.add(1, "", f"the file has {len(text):,} bytes; at most {MAX_BYTES:,} are read")
@@ -85,7 +86,7 @@ class _Unreadable(Exception):
 
 
 class _Builder:
-    """Makes the tree from the parser's events, so that neither depth nor aliases can make more of a file than stands in it."""
+    """Makes the tree from the parser's events, so that neither depth nor aliases make more of a file than it holds."""
 
     def __init__(self, faults: Faults) -> None:
         self.faults = faults
@@ -94,7 +95,7 @@ class _Builder:
         self.keys: list[Text | None] = []  # of each open mapping: the key whose value comes next
 
     def take(self, event: yaml.Event) -> None:
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + 1 if event.start_mark else 1
         if isinstance(event, yaml.AliasEvent):
             raise _Unreadable(line, f"aliases (*{event.anchor}) are not read; write the value out")
         if isinstance(event, yaml.NodeEvent):

@@ -42,7 +42,8 @@ class Industries:
     def __init__(self, table: Table) -> None:
         number = {group: place for place, group in enumerate(table.groups)}
         self.prefixes = {
-            scheme: {prefix: number[group] for prefix, group in groups.items()} for scheme, groups in table.schemes.items()
+            scheme: {prefix: number[group] for prefix, group in groups.items()}
+            for scheme, groups in table.schemes.items()
         }
         self.cache: dict[tuple[str, str], int] = {}
 
@@ -244,8 +245,8 @@ class _Planner:
 
     def _table_op(self, feature: Feature) -> OpPlan:
         table = self.model.tables[feature.table]
-        industry = bool(feature.of) and self.catalogue.fields[feature.of[0]].kind == "industry"
-        names = self.model.tables["industries"].groups if industry else self.model.tables["countries"].codes
+        industry, tables = feature.of_industry, self.model.tables
+        names = tables["industries"].groups if industry else tables["countries"].codes
         if feature.kind == "class":
             ranks = bytes(table.classes.index(table.class_of.get(name, table.default)) for name in names)
             unknown_below = table.classes.index(feature.unknown_below or table.classes[-1])

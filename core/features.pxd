@@ -1,10 +1,13 @@
 from cpython.object cimport PyObject
+cimport cython
 from libc.stdint cimport int32_t, uint8_t, uint64_t
 
 from core.ratios cimport N_STATEMENT, Books, Distress
 
 cdef enum:
-    MAX_NODES = 32
+    MAX_NODES = 32                   # structs of profile and evidence
+    MAX_COUNTRY_FIELDS = 16
+    FEW_COUNTRIES = 64               # of one profile, without an allocation
 
 cdef struct Slot:                    # a field of a struct type
     PyObject* owner                  # the struct's type, checked before the offset is used
@@ -21,9 +24,16 @@ cdef struct Source:                  # where countries or dates are read
     bint is_list
     bint in_member
     Slot member
-    # countries only, filled for each profile:
-    int32_t first, count             # into the extractor's buffer of country numbers
+
+cdef struct Found:                   # what one country field of a profile holds
+    int32_t first, count             # into Countries.numbers
     bint unknown                     # a member, or the whole, is missing
+
+cdef struct Countries:               # the countries of one profile, by number
+    Found found[MAX_COUNTRY_FIELDS]
+    int32_t few[FEW_COUNTRIES]
+    int32_t* numbers                 # `few`, or allocated
+    int32_t count, capacity
 
 cdef struct Where:                   # a condition on a list's member
     Slot slot
@@ -48,9 +58,11 @@ cdef struct Op:                      # one feature
     int32_t first_where, n_where
     int32_t n_denominator
     const uint8_t* ranks
-    int32_t n_ranks, unknown_below
+    int32_t unknown_below
     int32_t distress
 
+
+@cython.final
 cdef class Extractor:
     cdef readonly int n_features
     cdef readonly object plan, catalogue
@@ -69,8 +81,6 @@ cdef class Extractor:
     cdef Node* given
     cdef Linear* linears
     cdef Op* ops
-    cdef int32_t* numbers            # country numbers of the profile at hand
-    cdef int32_t capacity
     cdef Slot* statement_slots       # N_STATEMENT amounts, then period_months
     cdef uint8_t[N_STATEMENT] is_flow
     cdef Slot listed, manufacturer, currency, period_end
@@ -79,10 +89,17 @@ cdef class Extractor:
     cdef Slot industry, industry_scheme, industry_code
     cdef int32_t shares_node
     cdef Slot owners, share_pct
-    cdef bint needs_books
 
-    cdef int fill(self, object profile, object findings, int as_of, double* row, Books* books, Distress* distress) except -1
-    cdef bint _read_countries(self, PyObject** at) except -1
+    cdef int fill(
+        self, object profile, object findings, int as_of, double* row, Books* books, Distress* distress
+    ) except -1
+    cdef int _fill(
+        self, object profile, object findings, int as_of, double* row, Books* books, Distress* distress,
+        Countries* countries
+    ) except -1
+    cdef int _locate(self, object profile, object findings, PyObject** at) except -1
+    cdef double _field(self, const Op* op, PyObject** at, int as_of) except? -7.0
+    cdef bint _read_countries(self, PyObject** at, Countries* out) except -1
     cdef bint _dates_are_past(self, PyObject** at, int last) except -1
     cdef bint _shares_add_up(self, PyObject** at) except -1
     cdef int _industry_number(self, PyObject** at) except -3
@@ -90,10 +107,9 @@ cdef class Extractor:
     cdef int _read_statement(self, PyObject* statement, double* out) except -1
     cdef double _over_list(self, const Op* op, PyObject** at) except? -7.0
     cdef bint _meets(self, const Op* op, PyObject* member) except -1
-    cdef double _worst(self, const Op* op) noexcept
+    cdef double _worst(self, const Op* op, const Countries* countries) noexcept
     cdef double _linear(self, int32_t first, int32_t count, const Books* books) noexcept
-    cdef double _linear_divisor(self, const Op* op, const Books* books) noexcept
+    cdef double _ratio(self, const Op* op, const Books* books) noexcept
     cdef int _country_number(self, PyObject* text) except -2
-    cdef int _grow(self, Py_ssize_t wanted) except -1
     cdef int _plan_source(self, Source* out, source) except -1
     cdef int _plan_ops(self, ops) except -1

@@ -1,13 +1,16 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """From a decoded profile and its evidence to a row of features, by a plan prepared when the model is loaded.
 
-# Design: profile and evidence are msgspec structs. A field is read at its slot's offset, taken from the type's own member
-descriptor, after checking that the object is of exactly that type: a pointer load instead of an attribute look-up
-(PERF: benchmarks/test_core.py::test_features). Objects stay borrowed: the profile holds them for the length of the call.
-Lists of countries become lists of numbers once, whatever many features ask of them.
+# Design: profile and evidence are msgspec structs. A field is read at its slot's offset, taken from the type's own
+member descriptor, after checking that the object is of exactly that type: a pointer load instead of an attribute
+look-up (PERF: benchmarks/test_core.py::test_features). Objects stay borrowed: the profile holds them for the length of
+the call. Lists of countries become lists of numbers once, however many features ask for them. An extractor holds no
+state of a profile, so threads may share one.
 """
 
-from cpython.datetime cimport PyDate_Check, PyDateTime_GET_DAY, PyDateTime_GET_MONTH, PyDateTime_GET_YEAR, import_datetime
+from cpython.datetime cimport (
+    PyDate_Check, PyDateTime_GET_DAY, PyDateTime_GET_MONTH, PyDateTime_GET_YEAR, import_datetime,
+)
 from cpython.dict cimport PyDict_GetItem
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
 from cpython.list cimport PyList_CheckExact, PyList_GET_ITEM, PyList_GET_SIZE
@@ -16,14 +19,17 @@ from cpython.object cimport PyObject
 from cpython.unicode cimport PyUnicode_CheckExact
 from libc.math cimport NAN, isnan
 from libc.stdint cimport int32_t, uint8_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy
 
-from core.ratios cimport Books, Distress, compute_distress, count_statement_faults
+from core.ratios cimport N_DISTRESS, N_STATEMENT, Books, Distress, amount, compute_distress, count_statement_faults
 from core.rounding cimport round9
 
 from core.extraction import extraction_plan
 from core.ratios import FLOW_FIELDS, STATEMENT_FIELDS
 from core.validity import DAYS_AHEAD, MAX_SHARES_PCT, ProfileInvalid, profile_faults
+
+__all__ = ["Extractor", "feature_row"]
 
 cdef extern from *:
     """
@@ -53,8 +59,9 @@ cdef enum:
     DISTRESS, DISTRESS_CHOICE, STATEMENT_FAULTS
 
 KINDS = {
-    "number": NUMBER, "flag": FLAG, "category": CATEGORY, "age": AGE, "count": COUNT, "sum": SUM, "max": MAX, "any": ANY,
-    "given": GIVEN, "class": CLASS, "member": MEMBER, "industry_class": INDUSTRY_CLASS, "industry_member": INDUSTRY_MEMBER,
+    "number": NUMBER, "flag": FLAG, "category": CATEGORY, "age": AGE,
+    "count": COUNT, "sum": SUM, "max": MAX, "any": ANY, "given": GIVEN,
+    "class": CLASS, "member": MEMBER, "industry_class": INDUSTRY_CLASS, "industry_member": INDUSTRY_MEMBER,
     "ratio": RATIO, "distress": DISTRESS, "distress_choice": DISTRESS_CHOICE, "statement_faults": STATEMENT_FAULTS,
 }
 NO_CHOICE = 4
@@ -86,7 +93,8 @@ cdef inline int _ordinal(object date) noexcept:
     """Proleptic Gregorian ordinal, as date.toordinal()."""
     cdef int year = PyDateTime_GET_YEAR(date), month = PyDateTime_GET_MONTH(date), before = year - 1
     cdef bint leap = (year % 4 == 0) and (year % 100 != 0 or year % 400 == 0)
-    return before * 365 + before // 4 - before // 100 + before // 400 + DAYS_BEFORE[month] + (leap and month > 2) + PyDateTime_GET_DAY(date)
+    cdef int day = DAYS_BEFORE[month] + (leap and month > 2) + PyDateTime_GET_DAY(date)
+    return before * 365 + before // 4 - before // 100 + before // 400 + day
 
 
 cdef int _mismatch(PyObject* value, str wanted) except -1:
@@ -98,6 +106,14 @@ cdef inline PyObject* _read(PyObject* struct, const Slot* slot) except? NULL:
     if not is_exactly(struct, slot.owner):
         raise TypeError(f"{(<object>slot.owner).__name__} was expected, not {type(<object>struct).__name__}")
     return slot_value(struct, slot.offset)
+
+
+cdef inline bint _is_after(PyObject* date, int last) except -1:
+    if date == NULL:
+        return False
+    if not PyDate_Check(<object>date):
+        _mismatch(date, "date")
+    return _ordinal(<object>date) > last
 
 
 cdef inline double _number(PyObject* value) except? -7.0:
@@ -118,11 +134,23 @@ cdef inline double _flag(PyObject* value) except? -7.0:
     return is_true(value)
 
 
+cdef inline PyObject* _list(PyObject* value) except? NULL:
+    if value != NULL and not PyList_CheckExact(<object>value):
+        _mismatch(value, "list")
+    return value
+
+
+cdef inline PyObject* _text(PyObject* value) except? NULL:
+    if value != NULL and not PyUnicode_CheckExact(<object>value):
+        _mismatch(value, "text")
+    return value
+
+
 cdef inline double _code(PyObject* value, PyObject* codes) except? -7.0:
     cdef PyObject* code
     if value == NULL:
         return NAN
-    code = PyDict_GetItem(<object>codes, <object>value)
+    code = PyDict_GetItem(<object>codes, <object>_text(value))
     if code == NULL:
         raise ValueError(f'"{<object>value}" is not one of {", ".join(<object>codes)}')
     return PyLong_AsLong(<object>code)
@@ -151,6 +179,8 @@ cdef class Extractor:
             self.nodes[i] = Node(node.parent, _slot(node.owner, node.name), <PyObject*>node.type)
             self._kept.append(node.type)
         self.n_countries, self.n_dates = len(plan.country_sources), len(plan.date_sources)
+        if self.n_countries > MAX_COUNTRY_FIELDS:
+            raise ValueError(f"the profile has more than {MAX_COUNTRY_FIELDS} country fields")
         self.countries = <Source*>_array(self.n_countries, sizeof(Source))
         self.dates = <Source*>_array(self.n_dates, sizeof(Source))
         for i, source in enumerate(plan.country_sources):
@@ -198,7 +228,6 @@ cdef class Extractor:
         for i, op in enumerate(ops):
             out = &self.ops[i]
             out.kind, out.node, out.distress = KINDS[op.kind], op.node, op.distress
-            self.needs_books = self.needs_books or out.kind >= RATIO
             if op.owner is not None:
                 out.slot = _slot(op.owner, op.name)
             if op.member is not None:
@@ -208,11 +237,14 @@ cdef class Extractor:
                 self._kept.append(op.codes)
                 out.values = <PyObject*>op.codes
             self._kept.append(op.ranks)
-            out.ranks, out.n_ranks, out.unknown_below = <const uint8_t*><const char*>op.ranks, len(op.ranks), op.unknown_below
+            out.ranks, out.unknown_below = <const uint8_t*><const char*>op.ranks, op.unknown_below
             out.first_where, out.n_where = n_where, len(op.where)
-            for owner, name, kind, missing, first, count, codes, values in op.where:
-                self._kept.append(values)
-                self.wheres[n_where] = Where(_slot(owner, name), KINDS[kind], missing, first, count, codes, <PyObject*>values)
+            for where in op.where:
+                self._kept.append(where.values)
+                self.wheres[n_where] = Where(
+                    _slot(where.owner, where.name), KINDS[where.kind], where.missing, where.first_interval,
+                    where.n_intervals, where.codes, <PyObject*>where.values,
+                )
                 n_where += 1
             if op.sources:
                 out.first, out.count = n_sources, len(op.sources)
@@ -241,55 +273,49 @@ cdef class Extractor:
         free(self.given)
         free(self.linears)
         free(self.ops)
-        free(self.numbers)
         free(self.statement_slots)
 
-    cdef int fill(self, object profile, object findings, int as_of, double* row, Books* books, Distress* distress) except -1:
+    cdef int fill(
+        self, object profile, object findings, int as_of, double* row, Books* books, Distress* distress
+    ) except -1:
         """Fill a row of n_features, the two statements and the distress models.
 
-        as_of: proleptic ordinal of the day that ages are counted to. Raises ProfileInvalid with every fault, TypeError for
-        anything but the structs of the catalogue.
+        as_of: proleptic ordinal of the day that ages are counted to. Raises ProfileInvalid with every fault, TypeError
+        for anything but the structs of the catalogue.
         """
+        cdef Countries countries
+        countries.numbers, countries.count, countries.capacity = countries.few, 0, FEW_COUNTRIES
+        try:
+            self._fill(profile, findings, as_of, row, books, distress, &countries)
+        finally:
+            if countries.numbers != countries.few:
+                free(countries.numbers)
+        return 0
+
+    cdef int _fill(
+        self, object profile, object findings, int as_of, double* row, Books* books, Distress* distress,
+        Countries* countries
+    ) except -1:
         cdef PyObject* at[MAX_NODES]
         cdef PyObject* value
         cdef int i, j, industry
         cdef bint valid
         cdef const Op* op
         cdef double x
-        at[0], at[1] = <PyObject*>profile, <PyObject*>findings
-        for i in range(2):
-            if not is_exactly(at[i], self.roots[i]):
-                raise TypeError(f"{(<object>self.roots[i]).__name__} was expected, not {type(<object>at[i]).__name__}")
-        for i in range(2, self.n_nodes):
-            value = at[self.nodes[i].parent]
-            if value != NULL:
-                value = _read(value, &self.nodes[i].slot)
-                if value != NULL and not is_exactly(value, self.nodes[i].type):
-                    _mismatch(value, (<object>self.nodes[i].type).__name__)
-            at[i] = value
+        self._locate(profile, findings, at)
         industry = self._industry_number(at)
-        valid = industry > -2 and self._read_countries(at)
+        valid = industry > -2 and self._read_countries(at, countries)
         valid = valid and self._dates_are_past(at, as_of + AHEAD) and self._shares_add_up(at)
         if not valid:
             raise ProfileInvalid(profile_faults(profile, self.catalogue, self.plan, as_of))
         self._read_books(at, books)
         compute_distress(books, distress)
-        for i in range(8):
+        for i in range(N_DISTRESS):
             distress.value[i] = round9(distress.value[i])
         for i in range(self.n_features):
             op = &self.ops[i]
             if op.kind <= AGE:
-                value = at[op.node]
-                if value != NULL:
-                    value = _read(value, &op.slot)
-                if op.kind == NUMBER:
-                    x = round9(_number(value))
-                elif op.kind == FLAG:
-                    x = _flag(value)
-                elif op.kind == CATEGORY:
-                    x = _code(value, op.values)
-                else:
-                    x = NAN if value == NULL else round9((as_of - _ordinal(<object>value)) / DAYS_A_YEAR)
+                x = self._field(op, at, as_of)
             elif op.kind <= ANY:
                 x = round9(self._over_list(op, at))
             elif op.kind == GIVEN:
@@ -298,14 +324,11 @@ cdef class Extractor:
                     value = at[self.given[j].parent]
                     x += value != NULL and _read(value, &self.given[j].slot) != NULL
             elif op.kind <= MEMBER:
-                x = self._worst(op)
+                x = self._worst(op, countries)
             elif op.kind <= INDUSTRY_MEMBER:
                 x = NAN if industry < 0 else op.ranks[industry]
             elif op.kind == RATIO:
-                x = self._linear(op.first, op.count, books)
-                if op.n_denominator:
-                    x /= self._linear_divisor(op, books)
-                x = round9(x)
+                x = round9(self._ratio(op, books))
             elif op.kind == DISTRESS:
                 x = distress.value[op.distress] if distress.chosen == op.distress else NAN
             elif op.kind == DISTRESS_CHOICE:
@@ -316,75 +339,103 @@ cdef class Extractor:
             row[i] = x
         return 0
 
-    cdef double _linear_divisor(self, const Op* op, const Books* books) noexcept:
-        cdef double x = self._linear(op.first + op.count, op.n_denominator, books)
-        return x if x > 0 else NAN
+    cdef int _locate(self, object profile, object findings, PyObject** at) except -1:
+        """Find every struct inside profile and evidence; NULL where it, or one that holds it, is missing."""
+        cdef PyObject* value
+        cdef int i
+        at[0], at[1] = <PyObject*>profile, <PyObject*>findings
+        for i in range(2):
+            if not is_exactly(at[i], self.roots[i]):
+                _mismatch(at[i], (<object>self.roots[i]).__name__)
+        for i in range(2, self.n_nodes):
+            value = at[self.nodes[i].parent]
+            if value != NULL:
+                value = _read(value, &self.nodes[i].slot)
+                if value != NULL and not is_exactly(value, self.nodes[i].type):
+                    _mismatch(value, (<object>self.nodes[i].type).__name__)
+            at[i] = value
+        return 0
+
+    cdef double _field(self, const Op* op, PyObject** at, int as_of) except? -7.0:
+        """One field: a number, a flag, a category's code, or the age of a date."""
+        cdef PyObject* value = at[op.node]
+        if value != NULL:
+            value = _read(value, &op.slot)
+        if op.kind == NUMBER:
+            return round9(_number(value))
+        if op.kind == FLAG:
+            return _flag(value)
+        if op.kind == CATEGORY:
+            return _code(value, op.values)
+        # _dates_are_past has seen that it is a date
+        return NAN if value == NULL else round9((as_of - _ordinal(<object>value)) / DAYS_A_YEAR)
+
+    cdef double _ratio(self, const Op* op, const Books* books) noexcept:
+        cdef double divisor, x = self._linear(op.first, op.count, books)
+        if op.n_denominator:
+            divisor = self._linear(op.first + op.count, op.n_denominator, books)
+            x = x / divisor if divisor > 0 else NAN
+        return x
 
     cdef double _linear(self, int32_t first, int32_t count, const Books* books) noexcept:
-        cdef double total = 0
+        cdef double total = 0, x
         cdef int32_t i, place
         for i in range(first, first + count):
             place = self.linears[i].place
-            total += self.linears[i].factor * (books.current[place] if place < N_STATEMENT else books.prior[place - N_STATEMENT])
+            x = books.current[place] if place < N_STATEMENT else books.prior[place - N_STATEMENT]
+            total += self.linears[i].factor * x
         return total
 
-    cdef bint _read_countries(self, PyObject** at) except -1:
+    cdef bint _read_countries(self, PyObject** at, Countries* out) except -1:
         """Every country of the profile as a number; False where one is not known."""
-        cdef int32_t i, used = 0
-        cdef Py_ssize_t k, n
-        cdef Source* source
+        cdef int32_t i
+        cdef Py_ssize_t k
+        cdef int number
+        cdef const Source* source
+        cdef Found* found
         cdef PyObject* value
         cdef PyObject* member
         for i in range(self.n_countries):
-            source = &self.countries[i]
-            source.first, source.count, source.unknown = used, 0, True
+            source, found = &self.countries[i], &out.found[i]
+            found.first, found.count = out.count, 0
             value = at[source.node]
             if value != NULL:
                 value = _read(value, &source.slot)
-            if value == NULL:
-                continue
-            n = 1
-            if source.is_list:
-                if not PyList_CheckExact(<object>value):
-                    _mismatch(value, "list")
-                n = PyList_GET_SIZE(<object>value)
-            if used + n > self.capacity:
-                self._grow(used + n)
-            source.unknown = False
-            for k in range(n):
-                member = <PyObject*>PyList_GET_ITEM(<object>value, k) if source.is_list else value
-                if source.in_member:
-                    member = _read(member, &source.member)
+            found.unknown = value == NULL
+            k = 0
+            while value != NULL:
+                member = value
+                if source.is_list:
+                    if k >= PyList_GET_SIZE(<object>_list(value)):
+                        break
+                    member = <PyObject*>PyList_GET_ITEM(<object>value, k)
+                    if source.in_member:
+                        member = _read(member, &source.member)
                 if member == NULL:
-                    source.unknown = True
-                    continue
-                self.numbers[used] = self._country_number(member)
-                if self.numbers[used] < 0:
-                    return False
-                used += 1
-                source.count += 1
+                    found.unknown = True
+                else:
+                    number = self._country_number(member)
+                    if number < 0:
+                        return False
+                    if out.count == out.capacity:
+                        _grow(out)
+                    out.numbers[out.count] = number
+                    out.count += 1
+                    found.count += 1
+                k += 1
+                if not source.is_list:
+                    break
         return True
 
     cdef int _country_number(self, PyObject* text) except -2:
-        cdef PyObject* number
-        if not PyUnicode_CheckExact(<object>text):
-            _mismatch(text, "country code")
-        number = PyDict_GetItem(self._country_index, <object>text)
+        cdef PyObject* number = PyDict_GetItem(self._country_index, <object>_text(text))
         return PyLong_AsLong(<object>number) if number != NULL else self.plan.countries.find(<object>text)
-
-    cdef int _grow(self, Py_ssize_t wanted) except -1:
-        cdef int32_t* grown = <int32_t*>realloc(self.numbers, 2 * wanted * sizeof(int32_t))
-        if grown == NULL:
-            raise MemoryError
-        self.numbers, self.capacity = grown, <int32_t>(2 * wanted)
-        return 0
 
     cdef bint _dates_are_past(self, PyObject** at, int last) except -1:
         cdef int32_t i
-        cdef Py_ssize_t k, n
+        cdef Py_ssize_t k
         cdef const Source* source
         cdef PyObject* value
-        cdef PyObject* member
         for i in range(self.n_dates):
             source = &self.dates[i]
             value = at[source.node]
@@ -392,16 +443,12 @@ cdef class Extractor:
                 value = _read(value, &source.slot)
             if value == NULL:
                 continue
-            n = PyList_GET_SIZE(<object>value) if source.is_list else 1
-            for k in range(n):
-                member = <PyObject*>PyList_GET_ITEM(<object>value, k) if source.is_list else value
-                if source.in_member:
-                    member = _read(member, &source.member)
-                if member == NULL:
-                    continue
-                if not PyDate_Check(<object>member):
-                    _mismatch(member, "date")
-                if _ordinal(<object>member) > last:
+            if not source.is_list:
+                if _is_after(value, last):
+                    return False
+                continue
+            for k in range(PyList_GET_SIZE(<object>_list(value))):
+                if _is_after(_read(<PyObject*>PyList_GET_ITEM(<object>value, k), &source.member), last):
                     return False
         return True
 
@@ -410,24 +457,29 @@ cdef class Extractor:
         cdef double total = 0, share
         cdef Py_ssize_t k
         if owners != NULL:
-            owners = _read(owners, &self.owners)
+            owners = _list(_read(owners, &self.owners))
         if owners == NULL:
             return True
         for k in range(PyList_GET_SIZE(<object>owners)):
             share = _number(_read(<PyObject*>PyList_GET_ITEM(<object>owners, k), &self.share_pct))
             if not isnan(share):
                 total += share
-        return total <= SHARES_LIMIT
+        return round9(total) <= SHARES_LIMIT
 
     cdef int _industry_number(self, PyObject** at) except -3:
         """The industry group's number; -1 where none is given, -2 where the code is not known."""
         cdef PyObject* value = at[self.industry_node]
+        cdef PyObject* scheme
+        cdef PyObject* code
         cdef PyObject* found
         if value != NULL:
             value = _read(value, &self.industry)
         if value == NULL:
             return -1
-        key = (<object>_read(value, &self.industry_scheme), <object>_read(value, &self.industry_code))
+        scheme, code = _text(_read(value, &self.industry_scheme)), _text(_read(value, &self.industry_code))
+        if scheme == NULL or code == NULL:
+            raise TypeError("an industry has a scheme and a code")
+        key = (<object>scheme, <object>code)
         found = PyDict_GetItem(self._industry_cache, key)
         number = PyLong_AsLong(<object>found) if found != NULL else self.plan.industries.find(key[0], key[1])
         return -2 if number < 0 else number
@@ -446,7 +498,7 @@ cdef class Extractor:
         books.listed = -1 if isnan(flag) else <int>flag
         flag = _flag(_read(financials, &self.manufacturer))
         books.manufacturer = -1 if isnan(flag) else <int>flag
-        value = _read(financials, &self.currency)
+        value = _text(_read(financials, &self.currency))
         if value != NULL:
             value = PyDict_GetItem(self._fx, <object>value)
             if value != NULL:
@@ -468,24 +520,25 @@ cdef class Extractor:
         months = _number(_read(statement, &self.statement_slots[N_STATEMENT]))
         scale = 1.0 if isnan(months) else 12.0 / months
         for i in range(N_STATEMENT):
-            out[i] = _number(_read(statement, &self.statement_slots[i]))
+            out[i] = amount(_number(_read(statement, &self.statement_slots[i])))
             if self.is_flow[i] and scale != 1.0:
                 out[i] *= scale
         return 0
 
     cdef double _over_list(self, const Op* op, PyObject** at) except? -7.0:
-        """Count, sum, max or any over the members that meet the conditions; missing where the list, or a member's value, is."""
+        """Count, sum, max or any over the members that meet the conditions.
+
+        Missing where the list is, or a member's value; but one flag that is true makes `any` true.
+        """
         cdef PyObject* members = at[op.node]
         cdef PyObject* member
         cdef double result = 0, x
         cdef bint unknown = False
         cdef Py_ssize_t k
         if members != NULL:
-            members = _read(members, &op.slot)
+            members = _list(_read(members, &op.slot))
         if members == NULL:
             return NAN
-        if not PyList_CheckExact(<object>members):
-            _mismatch(members, "list")
         for k in range(PyList_GET_SIZE(<object>members)):
             member = <PyObject*>PyList_GET_ITEM(<object>members, k)
             if op.n_where and not self._meets(op, member):
@@ -493,7 +546,9 @@ cdef class Extractor:
             if op.kind == COUNT:
                 result += 1
                 continue
-            x = _flag(_read(member, &op.member)) if op.kind == ANY else _number(_read(member, &op.member))
+            if op.has_member:
+                member = _read(member, &op.member)
+            x = _flag(member) if op.kind == ANY else _number(member)
             if isnan(x):
                 unknown = True
             elif op.kind == SUM:
@@ -526,23 +581,37 @@ cdef class Extractor:
                 return False
         return True
 
-    cdef double _worst(self, const Op* op) noexcept:
-        """The highest rank of the countries named; missing where none is, or where an unknown one could be worse."""
-        cdef int32_t s, i, rank, worst = 0
-        cdef const Source* source
+    cdef double _worst(self, const Op* op, const Countries* countries) noexcept:
+        """The highest rank of the countries named; missing where an unknown one, or none at all, could be worse."""
+        cdef int32_t s, i, rank, worst = -1
+        cdef const Found* found
         cdef bint unknown = False
         for s in range(op.first, op.first + op.count):
-            source = &self.countries[self.op_sources[s]]
-            unknown = unknown or source.unknown
-            for i in range(source.first, source.first + source.count):
-                rank = op.ranks[self.numbers[i]]
+            found = &countries.found[self.op_sources[s]]
+            unknown = unknown or found.unknown
+            for i in range(found.first, found.first + found.count):
+                rank = op.ranks[countries.numbers[i]]
                 if rank > worst:
                     worst = rank
-        return NAN if unknown and worst < op.unknown_below else worst
+        if unknown and worst < op.unknown_below:
+            return NAN
+        return worst if worst > 0 else 0
 
 
-def feature_row(Extractor extractor, profile, findings, int as_of):
-    """The features of one profile by name: numbers, NaN = missing, categories as their codes."""
+cdef int _grow(Countries* countries) except -1:
+    """Make room for twice as many countries."""
+    cdef int32_t* grown = <int32_t*>malloc(2 * countries.capacity * sizeof(int32_t))
+    if grown == NULL:
+        raise MemoryError
+    memcpy(grown, countries.numbers, countries.count * sizeof(int32_t))
+    if countries.numbers != countries.few:
+        free(countries.numbers)
+    countries.numbers, countries.capacity = grown, 2 * countries.capacity
+    return 0
+
+
+def feature_row(Extractor extractor not None, profile, findings, int as_of):
+    """The features of one profile in the model's order: numbers, NaN = missing, categories as their codes."""
     cdef Books books
     cdef Distress distress
     cdef double* row = <double*>_array(extractor.n_features, sizeof(double))

@@ -104,5 +104,3 @@ def _json(value: Any) -> bytes:
 
 def _applied(code: str, floor: str, decision: str, legal: bool, message: str) -> bytes:
     return _json({"code": code, "floor": floor, "decision": decision, "legal": legal, "message": message})
-
-

@@ -1,3 +1,4 @@
+cimport cython
 from libc.stdint cimport int32_t, uint8_t, uint64_t
 
 cdef enum:
@@ -7,10 +8,11 @@ cdef struct Line:                    # one characteristic
     int32_t feature                  # column of the row
     int32_t is_category
     int32_t first_bound, n_bounds    # numbers: the bin is the count of bounds <= x
-    int32_t first_bin                # into `attribute_of`: bin (or value code) -> attribute
+    int32_t first_bin, n_bins        # into `attribute_of`: bin (or value code) -> attribute
     int32_t first_attribute          # into `points_of` and `unknown`
     int32_t missing, not_applicable  # attributes; not_applicable is -1 where there is none
-    int32_t rule, chosen             # rule -1: always applies; chosen: applies only where the rule holds, else not where it holds
+    int32_t rule                     # -1: always applies
+    int32_t chosen                   # 1: applies only where the rule holds; 0: only where it does not
     int32_t category, required
     int32_t group                    # exclusive group, -1 = none
     int32_t best, worst              # hundredths
@@ -44,6 +46,8 @@ cdef struct Outcome:
     uint64_t overrides, floors       # bit per rule that held
     int32_t level, decision
 
+
+@cython.final
 cdef class Card:
     cdef Line* lines
     cdef int32_t n_lines
@@ -65,9 +69,12 @@ cdef class Card:
     cdef int32_t base, weight
     cdef int32_t bands[4]
     cdef int32_t decisions[4]
-    cdef list _kept
 
+    cdef int32_t choose(self, const Line* line, double x) noexcept nogil
     cdef void score(self, const double* row, int32_t* points, uint8_t* attributes) noexcept nogil
-    cdef void conclude(self, const double* row, const int32_t* points, const uint8_t* attributes, Outcome* out) noexcept nogil
+    cdef void conclude(
+        self, const double* row, const int32_t* points, const uint8_t* attributes, Outcome* out
+    ) noexcept nogil
     cdef void sum_up(self, const int32_t* points, const uint8_t* attributes, Outcome* out) noexcept nogil
+    cdef void decide(self, Outcome* out) noexcept nogil
     cdef bint holds(self, int32_t rule, const double* row, int32_t required_missing) noexcept nogil

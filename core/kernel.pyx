@@ -2,14 +2,17 @@
 """The kernel: a row of features in, the attribute and points of every characteristic out, and what follows from them.
 
 # Design: everything is an array prepared when the model is loaded; a row is scored without touching a Python object.
-A number's bin is the count of bounds that are <= x (open and closed bounds were made alike by one ulp, see conditions.Interval).
-Not applicable is decided by rules over the same row. Source of the semantics: PMML 4.4 Scorecard, first matching attribute.
+A number's bin is the count of bounds that are <= x (open and closed bounds were made alike by one ulp, see
+conditions.Interval). Not applicable is decided by rules over the same row.
+Source of the semantics: PMML 4.4 Scorecard, first matching attribute.
 """
 
 from libc.math cimport isnan
 from libc.stdint cimport int32_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
+
+__all__ = ["Card", "ShapeError", "conclude_row", "score_rows"]
 
 
 class ShapeError(ValueError):
@@ -30,16 +33,15 @@ cdef class Card:
     """
 
     def __cinit__(self, plan):
-        cdef int i, j
-        cdef uint64_t codes
+        cdef int i
         self.n_features = plan.n_features
         self.n_lines = self.n_characteristics = len(plan.lines)
         self.lines = <Line*>_array(self.n_lines, sizeof(Line))
         for i, line in enumerate(plan.lines):
             self.lines[i] = Line(
-                line.feature, line.is_category, line.first_bound, line.n_bounds, line.first_bin, line.first_attribute,
-                line.missing, line.not_applicable, line.rule, line.chosen, line.category, line.required, line.group,
-                line.best, line.worst,
+                line.feature, line.is_category, line.first_bound, line.n_bounds, line.first_bin, line.n_bins,
+                line.first_attribute, line.missing, line.not_applicable, line.rule, line.chosen, line.category,
+                line.required, line.group, line.best, line.worst,
             )
         self.bounds = <double*>_array(len(plan.bounds), sizeof(double))
         for i, bound in enumerate(plan.bounds):
@@ -104,8 +106,8 @@ cdef class Card:
         cdef const Term* term
         cdef double x
         cdef bint met
-        for a in range(self.rules[rule].first_alternative, self.rules[rule].first_alternative + self.rules[rule].n_alternatives):
-            alternative = &self.alternatives[a]
+        for a in range(self.rules[rule].n_alternatives):
+            alternative = &self.alternatives[self.rules[rule].first_alternative + a]
             if alternative.required_missing and not (alternative.required_missing & required_missing):
                 continue
             for t in range(alternative.first_term, alternative.first_term + alternative.n_terms):
@@ -114,7 +116,7 @@ cdef class Card:
                 if isnan(x):
                     met = term.missing
                 elif term.codes:
-                    met = (term.codes >> <int32_t>x) & 1
+                    met = 0 <= x < 64 and (term.codes >> <int32_t>x) & 1
                 else:
                     met = False
                     for i in range(term.first_interval, term.first_interval + term.n_intervals):
@@ -126,28 +128,31 @@ cdef class Card:
                 return True
         return False
 
+    cdef int32_t choose(self, const Line* line, double x) noexcept nogil:
+        """The attribute of an applicable characteristic for a feature's value. A code that no value has is missing."""
+        cdef const double* bounds = &self.bounds[line.first_bound]
+        cdef int32_t b, place = 0
+        if line.is_category:
+            if not 0 <= x < line.n_bins:
+                return line.missing
+            place = <int32_t>x
+        else:
+            if isnan(x):
+                return line.missing
+            for b in range(line.n_bounds):
+                place += x >= bounds[b]
+        return self.attribute_of[line.first_bin + place]
+
     cdef void score(self, const double* row, int32_t* points, uint8_t* attributes) noexcept nogil:
         """The attribute and points of every characteristic of one row."""
-        cdef int32_t i, b, place, attribute
+        cdef int32_t i, attribute
         cdef const Line* line
-        cdef const double* bounds
-        cdef double x
         for i in range(self.n_lines):
             line = &self.lines[i]
             if line.rule >= 0 and self.holds(line.rule, row, 0) != line.chosen:
                 attribute = line.not_applicable
             else:
-                x = row[line.feature]
-                if isnan(x):
-                    attribute = line.missing
-                elif line.is_category:
-                    attribute = self.attribute_of[line.first_bin + <int32_t>x]
-                else:
-                    bounds = &self.bounds[line.first_bound]
-                    place = 0
-                    for b in range(line.n_bounds):
-                        place += x >= bounds[b]
-                    attribute = self.attribute_of[line.first_bin + place]
+                attribute = self.choose(line, row[line.feature])
             attributes[i] = <uint8_t>attribute
             points[i] = self.points_of[line.first_attribute + attribute]
 
@@ -190,7 +195,20 @@ cdef class Card:
                 if self.floors[i].level > out.level:
                     out.level = self.floors[i].level
 
-    cdef void conclude(self, const double* row, const int32_t* points, const uint8_t* attributes, Outcome* out) noexcept nogil:
+    cdef void decide(self, Outcome* out) noexcept nogil:
+        """Raise the level by the overrides that held; the decision follows from both. Nothing lowers."""
+        cdef int32_t i
+        for i in range(self.n_overrides):
+            if out.overrides >> i & 1 and self.overrides[i].floor > out.level:
+                out.level = self.overrides[i].floor
+        out.decision = self.decisions[out.level]
+        for i in range(self.n_overrides):
+            if out.overrides >> i & 1 and self.overrides[i].decision > out.decision:
+                out.decision = self.overrides[i].decision
+
+    cdef void conclude(
+        self, const double* row, const int32_t* points, const uint8_t* attributes, Outcome* out
+    ) noexcept nogil:
         """The whole outcome of a scored row, overrides included."""
         cdef int32_t i, required_missing = 0
         cdef const Line* line
@@ -202,38 +220,38 @@ cdef class Card:
         for i in range(self.n_overrides):
             if self.holds(self.overrides[i].rule, row, required_missing):
                 out.overrides |= 1ull << i
-                if self.overrides[i].floor > out.level:
-                    out.level = self.overrides[i].floor
-        out.decision = self.decisions[out.level]
-        for i in range(self.n_overrides):
-            if out.overrides >> i & 1 and self.overrides[i].decision > out.decision:
-                out.decision = self.overrides[i].decision
+        self.decide(out)
 
 
-def score_rows(Card card, const double[:, ::1] rows, int32_t[:, ::1] points, uint8_t[:, ::1] attributes):
+def score_rows(
+    Card card not None, const double[:, ::1] rows not None, int32_t[:, ::1] points not None,
+    uint8_t[:, ::1] attributes not None
+):
     """Points and attribute of every characteristic for each row.
 
-    rows: (n, n_features) float64, C-contiguous, NaN = missing.  points: (n, n_characteristics) int32, hundredths, written.
-    attributes: (n, n_characteristics) uint8, written.  Raises ShapeError before any write.
+    rows: (n, n_features) float64, C-contiguous, NaN = missing.  points: (n, n_characteristics) int32, hundredths,
+    written.  attributes: (n, n_characteristics) uint8, written.  Raises ShapeError before any write.
     Source: PMML 4.4 Scorecard, first matching attribute.
     """
-    cdef Py_ssize_t n = rows.shape[0], i
+    cdef Py_ssize_t n = rows.shape[0], m = card.n_characteristics, i
     if rows.shape[1] != card.n_features:
         raise ShapeError(f"rows have {rows.shape[1]} columns, the model has {card.n_features} features")
-    if (points.shape[0], points.shape[1]) != (n, card.n_characteristics) or (attributes.shape[0], attributes.shape[1]) != (n, card.n_characteristics):
-        raise ShapeError(f"points and attributes must be {n} by {card.n_characteristics}")
-    if n == 0 or card.n_characteristics == 0:
+    if points.shape[0] != n or points.shape[1] != m or attributes.shape[0] != n or attributes.shape[1] != m:
+        raise ShapeError(f"points and attributes must be {n} by {m}")
+    if n == 0 or m == 0 or card.n_features == 0:
         return
     with nogil:
         for i in range(n):
             card.score(&rows[i, 0], &points[i, 0], &attributes[i, 0])
 
 
-def conclude_row(Card card, const double[::1] row):
+def conclude_row(Card card not None, const double[::1] row not None):
     """Everything that follows from one row, as a dict of plain numbers: for tests and for looking into a model."""
     cdef Outcome out
     if row.shape[0] != card.n_features:
         raise ShapeError(f"the row has {row.shape[0]} columns, the model has {card.n_features} features")
+    if card.n_features == 0:
+        raise ShapeError("the model has no features")
     cdef int32_t* points = <int32_t*>_array(card.n_lines, sizeof(int32_t))
     cdef uint8_t* attributes = <uint8_t*>_array(card.n_lines, sizeof(uint8_t))
     try:

@@ -24,6 +24,7 @@ DISTRESS_MODELS = (
 )
 DISTRESS_CHOICES = (*DISTRESS_MODELS[:4], "none")
 FLAG_VALUES = ("false", "true")
+INDUSTRY_SCHEMES = ("nace", "naics", "sic", "isic", "mcc")
 HUNDREDTHS = 100
 MAX_SCORE = 100 * HUNDREDTHS
 
@@ -55,6 +56,7 @@ class Table:
     groups: tuple[str, ...] = ()
     schemes: dict[str, dict[str, str]] = field(default_factory=dict)
     values: dict[str, float] = field(default_factory=dict)
+    line: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ class Feature:
     unknown_below: str = ""
     formula: Formula | None = None
     distress: str = ""
+    of_industry: bool = False
+    line: int = 1
 
     @property
     def is_flag(self) -> bool:
@@ -127,6 +131,7 @@ class Floor:
     level: str
     code: str
     message: str
+    line: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +150,7 @@ class Override:
     legal: bool
     message: str
     source: str
+    line: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,26 +179,29 @@ class Model:
 
     def spans(self, category: str | None = None) -> list[tuple[int, int]]:
         """(best, worst) points of each characteristic, an exclusive group standing once."""
-        singles: list[tuple[int, int]] = []
+        alone = [c for c in self.characteristics if not c.exclusive and category in (None, c.category)]
+        return [*((c.best, c.worst) for c in alone), *self.group_spans(category)]
+
+    def group_spans(self, category: str | None = None) -> list[tuple[int, int]]:
+        """(best, worst) points of each exclusive group."""
         groups: dict[str, tuple[int, int]] = {}
         for c in self.characteristics:
-            if category is not None and c.category != category:
-                continue
-            if not c.exclusive:
-                singles.append((c.best, c.worst))
-                continue
-            best, worst = groups.get(c.exclusive, (c.best, c.worst))
-            groups[c.exclusive] = (min(best, c.best), max(worst, c.worst))
-        return [*singles, *groups.values()]
+            if c.exclusive and category in (None, c.category):
+                best, worst = groups.get(c.exclusive, (c.best, c.worst))
+                groups[c.exclusive] = (min(best, c.best), max(worst, c.worst))
+        return list(groups.values())
 
 
 _NUMBERS = frozenset({"points", "from", "base"})
 _FLAGS = frozenset({"adverse", "unknown", "required", "legal"})
+_RULES = frozenset({"when", "where", "chosen_when", "not_applicable_when"})
 
 
 def definition(tree: Any, key: str = "") -> Any:
     """A model file's tree for JSON: points as numbers, switches as booleans, all else as the text that it is."""
     if isinstance(tree, Mapping):
+        if key in _RULES:  # features by name, which may be called anything
+            return {k: definition(v, key) for k, v in tree.items()}
         return {k: definition(v, "value" if key == "values" else k) for k, v in tree.items()}
     if isinstance(tree, Sequence):
         return [definition(item, key) for item in tree]

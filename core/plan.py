@@ -17,6 +17,7 @@ class LinePlan:
     first_bound: int
     n_bounds: int
     first_bin: int
+    n_bins: int
     first_attribute: int
     missing: int
     not_applicable: int
@@ -96,6 +97,7 @@ class _Builder:
                 first_bound=first_bound,
                 n_bounds=len(plan.bounds) - first_bound,
                 first_bin=first_bin,
+                n_bins=len(plan.attribute_of) - first_bin,
                 first_attribute=first_attribute,
                 missing=next(place for place, a in enumerate(c.attributes) if a.condition.missing),
                 not_applicable=next((place for place, a in enumerate(c.attributes) if a.condition.not_applicable), -1),

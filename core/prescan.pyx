@@ -1,19 +1,22 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""One pass over a JSON body for what decoders let through or answer badly: duplicate keys, deep nesting, NUL in strings, a BOM.
+"""One pass over a JSON body for what decoders let through or answer badly: duplicate keys, deep nesting, NUL, a BOM.
 
-# Design: a byte loop with a stack of open containers and one hash set of (object, key). An object's keys leave the set when it
-closes, last in first out, so the set stays small however long the body is; hashes carry a random seed, so that nobody can choose
-keys that collide; and an object with more keys than any type has fields is left to the decoder, which refuses it. The loop has no
-bound to check: the NUL that ends every bytes object stops it (PERF: benchmarks/test_core.py::test_prescan).
+# Design: a byte loop with a stack of open containers and one hash set of (object, key). An object's keys leave the set
+when it closes, last in first out, so the set stays small however long the body is; hashes carry a random seed, so that
+nobody can choose keys that collide; and an object with more keys than any type has fields is left to the decoder, which
+refuses it. The loop has no bound to check: the NUL that ends every bytes object stops it
+(PERF: benchmarks/test_core.py::test_prescan).
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport uint32_t, uint64_t, uint8_t
-from libc.stdlib cimport calloc, free
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy
 
-import json
 import os
+
+__all__ = ["MAX_DEPTH", "Prescan", "Refused"]
 
 MAX_DEPTH = 32
 
@@ -37,14 +40,20 @@ cdef struct Level:                   # one open container
     bint key_next
     uint32_t keys                    # how many of its keys are in the set
 
+cdef struct Unescaped:               # room for keys written with escapes: as long as the rest of the body, so enough
+    uint8_t* begin
+    uint8_t* end
+
 cdef uint64_t SEED = int.from_bytes(os.urandom(8), "little") | 1
 cdef uint64_t MULTIPLIER = 0x9E3779B97F4A7C15
 
 # What a byte means: 1 ends a run inside a string, 2 is structure outside of one.
-cdef uint8_t[256] IN_STRING, OUTSIDE
+cdef uint8_t[256] IN_STRING, OUTSIDE, SHORT_ESCAPES
 IN_STRING[0] = IN_STRING[34] = IN_STRING[92] = 1
 for _byte in (0, 34, 44, 91, 93, 123, 125):
     OUTSIDE[_byte] = 1
+for _byte, _meaning in zip(b'"\\/bfnrt', b'"\\/\b\f\n\r\t', strict=True):
+    SHORT_ESCAPES[_byte] = _meaning
 
 
 cdef inline uint64_t _hash(uint32_t owner, const uint8_t* key, uint32_t length) noexcept:
@@ -65,7 +74,10 @@ cdef inline uint64_t _hash(uint32_t owner, const uint8_t* key, uint32_t length) 
 
 
 class Refused(Exception):
-    """A body that must not be decoded. kind: bom, depth, nul or duplicate; pointer: RFC 6901, where; key: the key's text."""
+    """A body that must not be decoded.
+
+    kind: bom, depth, nul or duplicate.  pointer: where (RFC 6901).  key: the text of a duplicate key.
+    """
 
     def __init__(self, kind, pointer, key=""):
         super().__init__(kind, pointer, key)
@@ -74,6 +86,7 @@ class Refused(Exception):
         self.key = key
 
 
+@cython.final
 cdef class Prescan:
     """A scanner with its own reusable table; one at a time uses it (the GIL is held throughout)."""
 
@@ -147,14 +160,22 @@ cdef class Prescan:
 
     def check(self, bytes body not None):
         """Raises Refused for the first thing wrong. A body that is not JSON may pass: the decoder refuses it."""
+        cdef Unescaped unescaped
+        unescaped.begin = unescaped.end = NULL
         try:
-            self._scan(body)
+            self._scan(body, &unescaped)
         finally:
             self._forget(self.used)
+            free(unescaped.begin)
 
-    cdef int _scan(self, bytes body) except -1:
+    cdef int _refuse(self, str kind, Level* levels, int depth, bytes key=b"") except -1:
+        """The keys are forgotten before any Python code runs, which could scan again."""
+        cdef str pointer = _pointer(levels, depth), text = _text(key)
+        self._forget(self.used)
+        raise Refused(kind, pointer, text)
+
+    cdef int _scan(self, bytes body, Unescaped* unescaped) except -1:
         cdef const uint8_t* p = <const uint8_t*>PyBytes_AS_STRING(body)
-        cdef const uint8_t* begin = p
         cdef const uint8_t* end = p + PyBytes_GET_SIZE(body)
         cdef const uint8_t* start
         cdef Level[DEPTH_LIMIT] levels
@@ -163,7 +184,6 @@ cdef class Prescan:
         cdef uint32_t serial = 0
         cdef uint8_t c
         cdef bint escaped, nul
-        cdef list kept = []
         if end - p >= 3 and p[0] == 0xEF and p[1] == 0xBB and p[2] == 0xBF:
             raise Refused("bom", "")
         while True:
@@ -193,20 +213,20 @@ cdef class Prescan:
                 if depth and top.key_next:
                     top.key, top.key_length, top.key_next = start, <uint32_t>(p - start), False
                     if escaped:
-                        self._keep_unescaped(top, kept)
+                        _unescape(top, unescaped, end - start)
                     if nul:
-                        raise Refused("nul", self._pointer(levels, depth))
+                        self._refuse("nul", levels, depth)
                     if self._add(top):
-                        raise Refused("duplicate", self._pointer(levels, depth), _text(top.key[: top.key_length]))
+                        self._refuse("duplicate", levels, depth, top.key[: top.key_length])
                 elif nul:
-                    raise Refused("nul", self._pointer(levels, depth))
+                    self._refuse("nul", levels, depth)
             elif c == 44:                                # ,
                 if depth:
                     top.index += 1
                     top.key_next = top.is_object
             elif c == 123 or c == 91:                    # { [
                 if depth == DEPTH_LIMIT:
-                    raise Refused("depth", self._pointer(levels, depth))
+                    self._refuse("depth", levels, depth)
                 top = &levels[depth]
                 serial += 1
                 depth += 1
@@ -222,28 +242,101 @@ cdef class Prescan:
                 return 0
             p += 1
 
-    cdef int _keep_unescaped(self, Level* level, list kept) except -1:
-        """Two spellings of one key are one key: compare what the escapes mean. `kept` keeps the bytes alive for the scan."""
-        try:
-            text = json.loads(b'"' + level.key[: level.key_length] + b'"')
-        except ValueError:
+
+cdef int _unescape(Level* level, Unescaped* room, Py_ssize_t most) except -1:
+    """Two spellings of one key are one key: replace it by what its escapes mean. One that means nothing stays as it is.
+
+    most: bytes of the body from the key on.
+    """
+    cdef const uint8_t* p = level.key
+    cdef const uint8_t* end = p + level.key_length
+    cdef uint8_t* out
+    cdef uint8_t c
+    cdef int32_t code, low
+    if room.begin == NULL:
+        room.begin = room.end = <uint8_t*>malloc(most)
+        if room.begin == NULL:
+            raise MemoryError
+    out = room.end
+    while p < end:
+        c = p[0]
+        p += 1
+        if c != 92:                                      # backslash
+            out[0] = c
+            out += 1
+            continue
+        c = p[0]                                         # what is escaped: the scan has seen that it is there
+        p += 1
+        if c != 117:                                     # u
+            out[0] = SHORT_ESCAPES[c]
+            if out[0] == 0:
+                return 0
+            out += 1
+            continue
+        code = _four_digits(p, end)
+        if code < 0:
             return 0
-        plain = text.encode("utf-8", "surrogatepass")
-        kept.append(plain)
-        level.key = <const uint8_t*>PyBytes_AS_STRING(plain)
-        level.key_length = <uint32_t>PyBytes_GET_SIZE(plain)
-        return 0
-
-    cdef str _pointer(self, Level* levels, int depth):
-        cdef int i
-        parts = []
-        for i in range(depth):
-            if not levels[i].is_object:
-                parts.append(str(levels[i].index))
-            elif levels[i].key != NULL:
-                parts.append(_text(levels[i].key[: levels[i].key_length]).replace("~", "~0").replace("/", "~1"))
-        return "".join("/" + part for part in parts)
+        p += 4
+        if 0xD800 <= code < 0xDC00 and end - p >= 6 and p[0] == 92 and p[1] == 117:
+            low = _four_digits(p + 2, end)
+            if 0xDC00 <= low < 0xE000:
+                code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00)
+                p += 6
+        out = _put_utf8(out, code)
+    level.key, level.key_length = room.end, <uint32_t>(out - room.end)
+    room.end = out
+    return 0
 
 
-def _text(bytes key):
+cdef int32_t _four_digits(const uint8_t* p, const uint8_t* end) noexcept:
+    """The number that four hexadecimal digits write; -1 where they are not."""
+    cdef int32_t value = 0
+    cdef int i
+    cdef uint8_t c
+    if end - p < 4:
+        return -1
+    for i in range(4):
+        c = p[i]
+        if 48 <= c <= 57:
+            value = value * 16 + c - 48
+        elif 97 <= (c | 32) <= 102:
+            value = value * 16 + (c | 32) - 87
+        else:
+            return -1
+    return value
+
+
+cdef uint8_t* _put_utf8(uint8_t* out, int32_t code) noexcept:
+    """Write a code point, never longer than its escape; half a surrogate pair is written like any other."""
+    if code < 0x80:
+        out[0] = <uint8_t>code
+        return out + 1
+    if code < 0x800:
+        out[0], out[1] = <uint8_t>(0xC0 | code >> 6), <uint8_t>(0x80 | code & 63)
+        return out + 2
+    if code < 0x10000:
+        out[0], out[1], out[2] = (
+            <uint8_t>(0xE0 | code >> 12), <uint8_t>(0x80 | code >> 6 & 63), <uint8_t>(0x80 | code & 63)
+        )
+        return out + 3
+    out[0], out[1], out[2], out[3] = (
+        <uint8_t>(0xF0 | code >> 18), <uint8_t>(0x80 | code >> 12 & 63), <uint8_t>(0x80 | code >> 6 & 63),
+        <uint8_t>(0x80 | code & 63),
+    )
+    return out + 4
+
+
+cdef str _pointer(Level* levels, int depth):
+    """RFC 6901, to what is open."""
+    cdef int i
+    cdef list parts = []
+    for i in range(depth):
+        if not levels[i].is_object:
+            parts.append(str(levels[i].index))
+        elif levels[i].key != NULL:
+            parts.append(_text(levels[i].key[: levels[i].key_length]).replace("~", "~0").replace("/", "~1"))
+    return "".join(["/" + part for part in parts])
+
+
+cdef str _text(bytes key):
     return key.decode("utf-8", "replace")

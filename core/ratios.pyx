@@ -1,12 +1,25 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Financial distress models over two statements, and the identities that a statement must keep.
 
-Amounts are in one currency. A missing input, or a divisor that is zero or negative, makes a value missing (NaN), never infinite.
+Amounts are in one currency. A missing input, or a divisor that is zero or negative, makes a value missing (NaN), never
+infinite.
 Sources: Altman 1968, 1983, 1995; Zmijewski 1984; Ohlson 1980; Springate 1978; Beneish 1999; Piotroski 2000.
 """
 
-from libc.math cimport NAN, fabs, isnan, log
+from libc.math cimport NAN, fabs, isfinite, isnan, log
 from libc.stdint cimport uint32_t
+
+__all__ = [
+    "FLOW_FIELDS",
+    "INPUTS",
+    "MODELS",
+    "STATEMENT_FIELDS",
+    "ZONES",
+    "altman_z",
+    "beneish_m",
+    "distress",
+    "springate",
+]
 
 STATEMENT_FIELDS = (
     "total_assets", "current_assets", "cash", "receivables", "inventories", "fixed_assets", "current_liabilities",
@@ -26,7 +39,8 @@ cdef enum:
     ALTMAN_Z, ALTMAN_Z_PRIME, ALTMAN_Z_DOUBLE_PRIME, ZMIJEWSKI, OHLSON_O, SPRINGATE, BENEISH_M, PIOTROSKI_F
 
 MODELS = (
-    "altman_z", "altman_z_prime", "altman_z_double_prime", "zmijewski", "ohlson_o", "springate", "beneish_m", "piotroski_f",
+    "altman_z", "altman_z_prime", "altman_z_double_prime", "zmijewski",
+    "ohlson_o", "springate", "beneish_m", "piotroski_f",
 )
 INPUTS = {
     "altman_z": (
@@ -34,7 +48,8 @@ INPUTS = {
         "total_liabilities", "revenue",
     ),
     "altman_z_prime": (
-        "total_assets", "current_assets", "current_liabilities", "retained_earnings", "ebit", "total_liabilities", "revenue",
+        "total_assets", "current_assets", "current_liabilities", "retained_earnings", "ebit", "total_liabilities",
+        "revenue",
     ),
     "altman_z_double_prime": (
         "total_assets", "current_assets", "current_liabilities", "retained_earnings", "ebit", "total_liabilities",
@@ -46,16 +61,17 @@ INPUTS = {
     ),
     "springate": ("total_assets", "current_assets", "current_liabilities", "ebit", "ebt", "revenue"),
     "beneish_m": (
-        "receivables", "revenue", "prior.receivables", "prior.revenue", "gross_profit", "prior.gross_profit", "current_assets",
-        "fixed_assets", "total_assets", "prior.current_assets", "prior.fixed_assets", "prior.total_assets", "depreciation",
-        "prior.depreciation", "sga_expense", "prior.sga_expense", "net_income", "operating_cash_flow", "long_term_liabilities",
-        "current_liabilities", "prior.long_term_liabilities", "prior.current_liabilities",
+        "receivables", "revenue", "prior.receivables", "prior.revenue", "gross_profit", "prior.gross_profit",
+        "current_assets", "fixed_assets", "total_assets", "prior.current_assets", "prior.fixed_assets",
+        "prior.total_assets", "depreciation", "prior.depreciation", "sga_expense", "prior.sga_expense", "net_income",
+        "operating_cash_flow", "long_term_liabilities", "current_liabilities", "prior.long_term_liabilities",
+        "prior.current_liabilities",
     ),
     "piotroski_f": (
-        "total_assets", "net_income", "operating_cash_flow", "prior.total_assets", "prior.net_income", "long_term_liabilities",
-        "prior.long_term_liabilities", "current_assets", "current_liabilities", "prior.current_assets",
-        "prior.current_liabilities", "shares_outstanding", "prior.shares_outstanding", "gross_profit", "prior.gross_profit",
-        "revenue", "prior.revenue",
+        "total_assets", "net_income", "operating_cash_flow", "prior.total_assets", "prior.net_income",
+        "long_term_liabilities", "prior.long_term_liabilities", "current_assets", "current_liabilities",
+        "prior.current_assets", "prior.current_liabilities", "shares_outstanding", "prior.shares_outstanding",
+        "gross_profit", "prior.gross_profit", "revenue", "prior.revenue",
     ),
 }
 ZONES = {
@@ -92,7 +108,9 @@ cdef inline double _gross(const double* s) noexcept nogil:
     return s[REVENUE] - s[COST_OF_SALES] if isnan(s[GROSS_PROFIT]) else s[GROSS_PROFIT]
 
 
-cdef inline double _z(double wc_ta, double re_ta, double ebit_ta, double mve_tl, double s_ta, double sales_coefficient) noexcept nogil:
+cdef inline double _z(
+    double wc_ta, double re_ta, double ebit_ta, double mve_tl, double s_ta, double sales_coefficient
+) noexcept nogil:
     return 1.2 * wc_ta + 1.4 * re_ta + 3.3 * ebit_ta + 0.6 * mve_tl + sales_coefficient * s_ta
 
 
@@ -116,7 +134,8 @@ cdef inline double _beneish(
     double dsri, double gmi, double aqi, double sgi, double depi, double sgai, double tata, double lvgi
 ) noexcept nogil:
     return (
-        -4.84 + 0.92 * dsri + 0.528 * gmi + 0.404 * aqi + 0.892 * sgi + 0.115 * depi - 0.172 * sgai + 4.679 * tata - 0.327 * lvgi
+        -4.84 + 0.92 * dsri + 0.528 * gmi + 0.404 * aqi + 0.892 * sgi + 0.115 * depi - 0.172 * sgai + 4.679 * tata
+        - 0.327 * lvgi
     )
 
 
@@ -139,7 +158,7 @@ cdef void _altman(const double* s, Distress* out) noexcept nogil:
     _divisor(tl, 6, lacking)
     _known(s[REVENUE], 7, lacking)
     out.value[ALTMAN_Z_PRIME] = _z_prime(wc_ta, re_ta, ebit_ta, bve_tl, s_ta)
-    # the inputs of the two later models are those of the first without the market value, and the last also without revenue
+    # the inputs of the two later models are those of the first without the market value; the last also without revenue
     out.lacking[ALTMAN_Z_PRIME] = (lacking[0] & 0x1F) | ((lacking[0] >> 1) & 0x60)
     out.value[ALTMAN_Z_DOUBLE_PRIME] = _z_double_prime(wc_ta, re_ta, ebit_ta, bve_tl)
     out.lacking[ALTMAN_Z_DOUBLE_PRIME] = out.lacking[ALTMAN_Z_PRIME] & 0x3F
@@ -168,7 +187,7 @@ cdef void _ohlson_of(const Books* books, Distress* out) noexcept nogil:
     cdef double ni = _known(s[NET_INCOME], 6, lacking)
     cdef double ffo = ni + _known(s[DEPRECIATION], 7, lacking)
     cdef double before = _known(books.prior[NET_INCOME], 8, lacking)
-    cdef double change = _divisor(fabs(ni) + fabs(before), 8, lacking)
+    cdef double change = _divisor_unless_missing(fabs(ni) + fabs(before), 8, lacking)
     out.value[OHLSON_O] = NAN if lacking[0] else (
         -1.32 - 0.407 * log(ta * dollars / index) + 6.03 * (tl / ta) - 1.43 * ((ca - cl) / ta) + 0.0757 * (cl / ca)
         - (1.72 if tl > ta else 0.0) - 2.37 * (ni / ta) - 1.83 * (ffo / tl)
@@ -193,15 +212,19 @@ cdef void _beneish_of(const double* c, const double* p, Distress* out) noexcept 
     cdef double gross = _divisor(_gross(c), 4, lacking), gross_p = _known(_gross(p), 5, lacking)
     cdef double ppe = _known(c[FIXED_ASSETS], 7, lacking), ppe_p = _known(p[FIXED_ASSETS], 10, lacking)
     cdef double dep = _divisor(c[DEPRECIATION], 12, lacking), dep_p = _known(p[DEPRECIATION], 13, lacking)
-    cdef double hard = _known(c[CURRENT_ASSETS], 6, lacking) + ppe, hard_p = _known(p[CURRENT_ASSETS], 9, lacking) + ppe_p
+    cdef double hard = _known(c[CURRENT_ASSETS], 6, lacking) + ppe
+    cdef double hard_p = _known(p[CURRENT_ASSETS], 9, lacking) + ppe_p
     cdef double debt = _known(c[LONG_TERM_LIABILITIES], 18, lacking) + _known(c[CURRENT_LIABILITIES], 19, lacking)
     cdef double debt_p = _known(p[LONG_TERM_LIABILITIES], 20, lacking) + _known(p[CURRENT_LIABILITIES], 21, lacking)
     cdef double tata = (_known(c[NET_INCOME], 16, lacking) - _known(c[OPERATING_CASH_FLOW], 17, lacking)) / ta
-    cdef double dsri = (_known(c[RECEIVABLES], 0, lacking) / rev) / _divisor_unless_missing(_known(p[RECEIVABLES], 2, lacking) / rev_p, 2, lacking)
+    cdef double days = _known(c[RECEIVABLES], 0, lacking) / rev, days_p = _known(p[RECEIVABLES], 2, lacking) / rev_p
+    cdef double dsri = days / _divisor_unless_missing(days_p, 2, lacking)
     cdef double gmi = (gross_p / rev_p) / (gross / rev)
     cdef double aqi = (1 - hard / ta) / _divisor_unless_missing(1 - hard_p / ta_p, 10, lacking)
-    cdef double depi = _quotient(dep_p, dep_p + ppe_p) / _quotient(dep, dep + ppe)
-    cdef double sgai = (_known(c[SGA_EXPENSE], 14, lacking) / rev) / _divisor_unless_missing(_known(p[SGA_EXPENSE], 15, lacking) / rev_p, 15, lacking)
+    cdef double rate = dep / _divisor_unless_missing(dep + ppe, 7, lacking)
+    cdef double depi = (dep_p / _divisor_unless_missing(dep_p + ppe_p, 13, lacking)) / rate
+    cdef double sga = _known(c[SGA_EXPENSE], 14, lacking) / rev, sga_p = _known(p[SGA_EXPENSE], 15, lacking) / rev_p
+    cdef double sgai = sga / _divisor_unless_missing(sga_p, 15, lacking)
     cdef double lvgi = (debt / ta) / _divisor_unless_missing(debt_p / ta_p, 21, lacking)
     out.value[BENEISH_M] = _beneish(dsri, gmi, aqi, rev / rev_p, depi, sgai, tata, lvgi)
 
@@ -220,19 +243,21 @@ cdef void _piotroski_of(const double* c, const double* p, Distress* out) noexcep
     cdef double debt_p = _known(p[LONG_TERM_LIABILITIES], 6, lacking) / ta_p
     cdef double liquid = _known(c[CURRENT_ASSETS], 7, lacking) / _divisor(c[CURRENT_LIABILITIES], 8, lacking)
     cdef double liquid_p = _known(p[CURRENT_ASSETS], 9, lacking) / _divisor(p[CURRENT_LIABILITIES], 10, lacking)
-    cdef double shares = _known(c[SHARES_OUTSTANDING], 11, lacking), shares_p = _known(p[SHARES_OUTSTANDING], 12, lacking)
+    cdef double shares = _known(c[SHARES_OUTSTANDING], 11, lacking)
+    cdef double shares_p = _known(p[SHARES_OUTSTANDING], 12, lacking)
     cdef double rev = _divisor(c[REVENUE], 15, lacking), rev_p = _divisor(p[REVENUE], 16, lacking)
     cdef double margin = _known(_gross(c), 13, lacking) / rev, margin_p = _known(_gross(p), 14, lacking) / rev_p
     out.value[PIOTROSKI_F] = NAN if lacking[0] else (
-        (roa > 0) + (cfo > 0) + (roa > roa_p) + (cfo > roa) + (debt < debt_p) + (liquid > liquid_p) + (shares <= shares_p)
-        + (margin > margin_p) + (rev / ta > rev_p / ta_p)
+        (roa > 0) + (cfo > 0) + (roa > roa_p) + (cfo > roa) + (debt < debt_p) + (liquid > liquid_p)
+        + (shares <= shares_p) + (margin > margin_p) + (rev / ta > rev_p / ta_p)
     )
 
 
 cdef void compute_distress(const Books* books, Distress* out) noexcept nogil:
     """All eight models, what each lacks, and which of the first four applies (-1: none).
 
-    A listed manufacturer has Z, a private one Z', everyone else and the unknown Z''; without a complete balance sheet Zmijewski.
+    A listed manufacturer has Z, a private one Z', everyone else and the unknown Z''; where that cannot be computed,
+    Zmijewski.
     """
     cdef int model
     for model in range(N_DISTRESS):
@@ -243,6 +268,9 @@ cdef void compute_distress(const Books* books, Distress* out) noexcept nogil:
     _springate_of(books.current, out)
     _beneish_of(books.current, books.prior, out)
     _piotroski_of(books.current, books.prior, out)
+    for model in range(N_DISTRESS):
+        if not isfinite(out.value[model]):
+            out.value[model] = NAN
     out.chosen = ALTMAN_Z_DOUBLE_PRIME
     if books.manufacturer == 1 and books.listed >= 0:
         out.chosen = ALTMAN_Z if books.listed == 1 else ALTMAN_Z_PRIME
@@ -287,6 +315,7 @@ cdef inline double _or_zero(double value) noexcept nogil:
 
 
 cdef int _faults_of(const double* s, int* checked) noexcept nogil:
+    # Liquid assets are a sum of what is given: it can be found too large, but never found right.
     cdef double liquid = _or_zero(s[CASH]) + _or_zero(s[RECEIVABLES]) + _or_zero(s[INVENTORIES])
     checked[0] += not isnan(s[CURRENT_ASSETS]) and not isnan(s[TOTAL_ASSETS])
     checked[0] += not isnan(s[CURRENT_LIABILITIES]) and not isnan(s[TOTAL_LIABILITIES])
@@ -305,7 +334,7 @@ cdef int count_statement_faults(const Books* books) noexcept nogil:
     """How many identities of both statements do not hold; -1 where none can be checked."""
     cdef int checked = 0
     cdef int faults = _faults_of(books.current, &checked) + _faults_of(books.prior, &checked)
-    return faults if checked else -1
+    return faults if faults or checked else -1
 
 
 def altman_z(double wc_ta, double re_ta, double ebit_ta, double mve_tl, double s_ta, double sales_coefficient=0.999):
@@ -328,11 +357,11 @@ def beneish_m(
 cdef void _fill(double* s, dict values, str prefix):
     for place, name in enumerate(STATEMENT_FIELDS):
         value = values.get(prefix + name)
-        s[place] = NAN if value is None else value
+        s[place] = NAN if value is None else amount(value)
 
 
-def distress(dict values, *, listed=None, manufacturer=None, gnp_index=None, dollars=None):
-    """All eight models of a statement: {model: (value or None, zone or None, names lacking)}, and the name of the one that applies.
+def distress(dict values not None, *, listed=None, manufacturer=None, gnp_index=None, dollars=None):
+    """All eight models of a statement, {model: (value or None, zone or None, names lacking)}, and which one applies.
 
     values: STATEMENT_FIELDS by name, those of the year before with `prior.` in front; flows over twelve months.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from dataclasses import replace
 from decimal import Decimal
 
 from core import conditions, formula
@@ -142,7 +143,7 @@ def _category(section: Section) -> CategoryInfo:
     floors = []
     for floor in section.sections("floors", required=False):
         points, level = _points(floor, "points"), floor.one_of("level", list(LEVELS))
-        floors.append(Floor(name, points, level, _code(floor), floor.text("message")))
+        floors.append(Floor(name, points, level, _code(floor), floor.text("message"), floor.line))
         floor.close()
     section.close()
     return CategoryInfo(name, title, tuple(floors))
@@ -180,7 +181,7 @@ def _table(name: str, node: object, faults: Faults) -> Table:
         values = {key: _series_value(series, name, key, value) for key, value in series.items()}
         table = Table(name, kind, source, as_of, values=values)
     section.close()
-    return table
+    return replace(table, line=section.line)
 
 
 def _text_map(section: Section, key: str) -> dict[str, str]:
@@ -224,7 +225,7 @@ class _FeatureReader:
         kind = section.one_of("kind", FEATURE_KINDS)
         feature = self._of_kind(name, kind, section)
         section.close()
-        return feature
+        return replace(feature, line=section.line)
 
     def _of_kind(self, name: str, kind: str, section: Section) -> Feature:
         if kind in ("value", "age", "given"):
@@ -319,7 +320,10 @@ class _FeatureReader:
         paths = tuple(f.path for f in fields)
         unknown_below = section.one_of("unknown_below", list(table.classes), required=False) if kind == "class" else ""
         values = table.classes if kind == "class" else FLAG_VALUES
-        return Feature(name, kind, values, paths, table=table.name, unknown_below=unknown_below)
+        of_industry = bool(fields) and fields[0].kind == "industry"
+        return Feature(
+            name, kind, values, paths, table=table.name, unknown_below=unknown_below, of_industry=of_industry
+        )
 
     def _formula(self, section: Section) -> formula.Formula | None:
         try:
@@ -406,8 +410,8 @@ def _characteristic(section: Section, rules: _RuleReader) -> Characteristic:
     attributes = tuple(_attribute(child, feature) for child in section.sections("attributes"))
     section.close()
     return Characteristic(
-        name, title, category, feature_name, required, direction, attributes, not_applicable_when, exclusive, chosen_when,
-        section.line,
+        name, title, category, feature_name, required, direction, attributes, not_applicable_when, exclusive,
+        chosen_when, section.line,
     )  # fmt: skip
 
 
@@ -434,6 +438,7 @@ def _override(section: Section, rules: _RuleReader) -> Override:
         section.flag("legal"),
         section.text("message"),
         section.text("source", required=False),
+        section.line,
     )
     section.close()
     return override

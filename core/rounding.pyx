@@ -1,13 +1,16 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Nine significant digits: the one precision in which observed values are compared, recorded and shown.
 
-# Design: a value is scaled to an integer of nine digits, exact below 2**53, and divided back by an exact power of ten, so the
-result is the double nearest to the decimal. Where the scaled value lies too near a tie to be sure, Python's exact conversion decides.
+# Design: a value is scaled to an integer of nine digits, exact below 2**53, and divided back by an exact power of ten,
+so the result is the double nearest to the decimal. Where the scaled value lies too near a tie to be sure, the exact
+conversion of Python decides.
 """
 
 from libc.math cimport NAN, copysign, fabs, floor, isfinite, log10
 from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memcpy
+
+__all__ = ["hundredths_text", "number_text", "rounded"]
 
 cdef extern from "Python.h":
     char* PyOS_double_to_string(double, char, int, int, int*)
@@ -105,9 +108,10 @@ cdef int write_number(char* out, double x) noexcept:
     if point <= 0:
         out[place], out[place + 1] = 48, 46
         place += 2
-        for i in range(-point):
+        while point < 0:
             out[place] = 48
             place += 1
+            point += 1
         memcpy(out + place, digits, n)
         return place + n
     for i in range(point):

@@ -1,30 +1,35 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """The scorer: one model made ready, profiles in, assessed profiles out; each can be recorded, restored and rendered.
 
-# Design: an answer is assembled from bytes prepared per characteristic and attribute when the model is loaded; only numbers are
-formatted for each answer (PERF: benchmarks/test_core.py::test_render). A record holds attributes, points and observed values,
-not the answer: the model of the same sha256 turns it back into the same bytes.
+# Design: an answer is assembled from bytes prepared per characteristic and attribute when the model is loaded; only
+numbers are formatted for each answer (PERF: benchmarks/test_core.py::test_render). A record holds attributes, points
+and observed values, not the answer: the model of the same sha256 turns it back into the same bytes.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.math cimport NAN, isnan
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, strlen
 
+cimport cython
+
 from core.features cimport Extractor
-from core.kernel cimport N_CATEGORIES, Card, Outcome
+from core.kernel cimport N_CATEGORIES, Card, Line, Outcome
 from core.ratios cimport N_DISTRESS, Books, Distress, zone_of
 from core.rounding cimport round9, write_hundredths, write_number
 
 from core.fragments import Fragments
-from core.model import DECISIONS, HUNDREDTHS, LEVELS
 from core.plan import card_plan
+from core.ratios import INPUTS, MODELS
 from core.validity import ProfileInvalid
+
+__all__ = ["RECORD_FORMAT", "Assessed", "RecordDamaged", "Scorer"]
 
 RECORD_FORMAT = 1
 TOP_REASONS = 6
 EPOCH_ORDINAL = 719_163                  # date(1970, 1, 1).toordinal()
+LAST_ORDINAL = 3_652_059                 # date(9999, 12, 31).toordinal()
 
 cdef enum:
     MAX_TOP = 6
@@ -32,6 +37,7 @@ cdef enum:
     MAX_LINES = 512
 
 cdef int64_t EPOCH = EPOCH_ORDINAL
+cdef int LAST_DAY = LAST_ORDINAL
 
 
 class RecordDamaged(Exception):
@@ -61,8 +67,6 @@ cdef packed struct Header:               # of a record, little-endian like every
     uint64_t floors
 
 
-
-
 cdef void* _array(Py_ssize_t count, size_t size) except NULL:
     cdef void* memory = calloc(count if count > 0 else 1, size)
     if memory == NULL:
@@ -70,6 +74,7 @@ cdef void* _array(Py_ssize_t count, size_t size) except NULL:
     return memory
 
 
+@cython.final
 cdef class Scorer:
     """One model, ready to assess profiles of the catalogue's types.
 
@@ -79,10 +84,10 @@ cdef class Scorer:
     cdef readonly object model
     cdef readonly Card card
     cdef readonly Extractor extractor
-    cdef object _fragments
     cdef list _kept
     cdef Text* reason_heads              # per attribute, all characteristics end to end
     cdef Text* reason_tails
+    cdef int32_t n_attributes            # of all characteristics
     cdef Text* codes                     # observed value of a category, per characteristic and code
     cdef int32_t* first_code
     cdef int32_t* n_codes
@@ -96,6 +101,7 @@ cdef class Scorer:
     cdef Text* zones                     # three per distress model
     cdef Text* inputs                    # names of a distress model's inputs
     cdef int32_t* first_input
+    cdef uint32_t input_masks[N_DISTRESS]
     cdef Text level_texts[4]
     cdef Text decision_texts[3]
     cdef Text base_text, tail
@@ -112,8 +118,9 @@ cdef class Scorer:
         if self.card.n_lines > MAX_LINES:
             raise ValueError(f"a model has at most {MAX_LINES} characteristics")
         self.extractor = Extractor(model, catalogue)
-        fragments = self._fragments = Fragments(model)
+        fragments = Fragments(model)
         self._kept = []
+        self.n_attributes = len(fragments.reason_heads)
         self.reason_heads = self._texts(fragments.reason_heads)
         self.reason_tails = self._texts(fragments.reason_tails)
         self.codes = self._texts(fragments.codes)
@@ -129,6 +136,8 @@ cdef class Scorer:
         self.zones = self._texts(fragments.zones)
         self.inputs = self._texts(fragments.inputs)
         self.first_input = self._integers(fragments.first_input)
+        for i, name in enumerate(MODELS):
+            self.input_masks[i] = (1 << len(INPUTS[name])) - 1
         for i in range(4):
             self.level_texts[i] = self._text(fragments.levels[i])
         for i in range(3):
@@ -192,14 +201,19 @@ cdef class Scorer:
         cdef Assessed assessed = Assessed.__new__(Assessed, self)
         cdef Books books
         cdef Work work
+        _check_day(as_of)
         self.extractor.fill(profile, findings, as_of, assessed.row, &books, &assessed.distress)
         assessed.as_of = as_of
         work = assessed.work()
         _conclude(self.card, &work)
         return assessed
 
-    def assess_many(self, list profiles, list findings, int as_of):
-        """Assess each profile: a list of Assessed, or ProfileInvalid in the place of one that is. The arithmetic frees the GIL."""
+    @cython.boundscheck(True)
+    def assess_many(self, list profiles not None, list findings not None, int as_of):
+        """Assess each profile: a list of Assessed, or ProfileInvalid in the place of one that is not valid.
+
+        The arithmetic frees the GIL.
+        """
         cdef Py_ssize_t n = len(profiles), i, scored = 0
         cdef Assessed assessed
         cdef Books books
@@ -207,6 +221,7 @@ cdef class Scorer:
         cdef Work* works
         if len(findings) != n:
             raise ValueError(f"{n} profiles and {len(findings)} findings")
+        _check_day(as_of)
         answers = []
         works = <Work*>_array(n, sizeof(Work))
         try:
@@ -228,19 +243,20 @@ cdef class Scorer:
             free(works)
         return answers
 
-    def restore(self, bytes record):
-        """The Assessed that wrote a record under this model. Raises RecordDamaged."""
+    def restore(self, bytes record not None):
+        """The Assessed that wrote a record. Raises RecordDamaged for what this model cannot have written."""
         cdef Assessed assessed = Assessed.__new__(Assessed, self)
         cdef const char* at = PyBytes_AS_STRING(record)
         cdef Header header
         cdef int i
         cdef int16_t points
-        cdef uint8_t code
         if PyBytes_GET_SIZE(record) != self.record_bytes:
             raise RecordDamaged(f"a record of this model has {self.record_bytes} bytes, not {len(record)}")
         memcpy(&header, at, sizeof(Header))
         if header.format != RECORD_FORMAT or header.n_lines != self.card.n_lines:
             raise RecordDamaged(f"format {header.format} with {header.n_lines} characteristics is not of this model")
+        if not 1 <= header.as_of <= LAST_DAY:
+            raise RecordDamaged(f"{header.as_of} is not the ordinal of a day")
         at += sizeof(Header)
         for i in range(self.card.n_lines):
             memcpy(&points, at, 2)
@@ -249,33 +265,59 @@ cdef class Scorer:
         memcpy(assessed.attributes, at, self.card.n_lines)
         at += self.card.n_lines
         for i in range(self.card.n_lines):
-            if assessed.attributes[i] >= self.n_attributes(i):
-                raise RecordDamaged("a characteristic has no such attribute")
-            if self.card.lines[i].is_category:
-                code = <uint8_t>at[0]
-                if code != NO_CODE and code >= self.n_codes[i]:
-                    raise RecordDamaged("a category has no such value")
-                assessed.observed[i] = NAN if code == NO_CODE else code
-                at += 1
-            else:
-                memcpy(&assessed.observed[i], at, 8)
-                at += 8
+            at = self._restore_line(assessed, i, at)
         memcpy(assessed.distress.value, at, N_DISTRESS * 8)
         memcpy(assessed.distress.lacking, at + N_DISTRESS * 8, N_DISTRESS * 4)
-        self.card.sum_up(assessed.points, assessed.attributes, &assessed.outcome)
-        if assessed.outcome.score != header.score or header.level > 3 or header.decision > 2:
-            raise RecordDamaged("the points of a record do not add up to its score")
-        assessed.outcome.overrides, assessed.outcome.floors = header.overrides, header.floors
-        assessed.outcome.level, assessed.outcome.decision = header.level, header.decision
         assessed.distress.chosen = header.chosen
+        self._check_distress(&assessed.distress)
+        self.card.sum_up(assessed.points, assessed.attributes, &assessed.outcome)
+        if assessed.outcome.score != header.score or assessed.outcome.floors != header.floors:
+            raise RecordDamaged("the points of a record do not add up to its score")
+        if self.card.n_overrides < 64 and header.overrides >> self.card.n_overrides:
+            raise RecordDamaged("the model has no such override")
+        assessed.outcome.overrides = header.overrides
+        self.card.decide(&assessed.outcome)
+        if assessed.outcome.level != header.level or assessed.outcome.decision != header.decision:
+            raise RecordDamaged("the level or decision of a record does not follow from it")
         assessed.as_of = header.as_of
         return assessed
 
-    cdef int n_attributes(self, int i) noexcept:
-        cdef int32_t first = self.card.lines[i].first_attribute
-        return (self.card.lines[i + 1].first_attribute if i + 1 < self.card.n_lines else len(self._fragments.reason_heads)) - first
+    cdef const char* _restore_line(self, Assessed assessed, int i, const char* at) except NULL:
+        """Read what a characteristic saw; its attribute and points must follow from it. Returns the place after it."""
+        cdef const Line* line = &self.card.lines[i]
+        cdef int32_t attribute = assessed.attributes[i]
+        cdef int32_t end = self.card.lines[i + 1].first_attribute if i + 1 < self.card.n_lines else self.n_attributes
+        cdef uint8_t code
+        if line.is_category:
+            code = <uint8_t>at[0]
+            if code != NO_CODE and code >= self.n_codes[i]:
+                raise RecordDamaged("a category has no such value")
+            assessed.observed[i] = NAN if code == NO_CODE else code
+            at += 1
+        else:
+            memcpy(&assessed.observed[i], at, 8)
+            at += 8
+        if not _is_shown(assessed.observed[i]):
+            raise RecordDamaged("an observed value has more than nine digits")
+        if attribute >= end - line.first_attribute:
+            raise RecordDamaged("a characteristic has no such attribute")
+        if attribute != line.not_applicable and attribute != self.card.choose(line, assessed.observed[i]):
+            raise RecordDamaged("an attribute does not follow from the observed value")
+        if assessed.points[i] != self.card.points_of[line.first_attribute + attribute]:
+            raise RecordDamaged("an attribute has other points")
+        return at
+
+    cdef int _check_distress(self, const Distress* distress) except -1:
+        cdef int i
+        for i in range(N_DISTRESS):
+            if not _is_shown(distress.value[i]) or distress.lacking[i] & ~self.input_masks[i]:
+                raise RecordDamaged("a distress model has no such value or input")
+        if not -1 <= distress.chosen < N_DISTRESS or (distress.chosen >= 0 and isnan(distress.value[distress.chosen])):
+            raise RecordDamaged("the distress model used has no value")
+        return 0
 
 
+@cython.final
 cdef class Assessed:
     """One profile scored under one model. Score and points are hundredths."""
 
@@ -290,14 +332,15 @@ cdef class Assessed:
 
     def __cinit__(self, Scorer scorer not None):
         cdef Py_ssize_t n = scorer.card.n_lines, features = scorer.card.n_features
-        cdef char* block = <char*>malloc((features + n) * sizeof(double) + n * (sizeof(int32_t) + 1) + 1)
-        if block == NULL:
-            raise MemoryError
+        cdef char* block = <char*>_array((features + n) * sizeof(double) + n * (sizeof(int32_t) + 1), 1)
         self.scorer = scorer
         self.row = <double*>block
         self.observed = self.row + features
         self.points = <int32_t*>(self.observed + n)
         self.attributes = <uint8_t*>(self.points + n)
+
+    def __init__(self, *_):
+        raise TypeError("an Assessed is made by a Scorer: by assess, assess_many or restore")
 
     def __dealloc__(self):
         free(self.row)
@@ -307,6 +350,7 @@ cdef class Assessed:
 
     @property
     def score(self):
+        """Hundredths."""
         return self.outcome.score
 
     @property
@@ -321,6 +365,7 @@ cdef class Assessed:
 
     @property
     def completeness(self):
+        """Share of the model's weight whose feature was known."""
         return self.outcome.known / self.outcome.weight if self.outcome.weight else 1.0
 
     def record(self):
@@ -354,16 +399,20 @@ cdef class Assessed:
         memcpy(at + N_DISTRESS * 8, self.distress.lacking, N_DISTRESS * 4)
         return record
 
-    def render(self, bytes id, bytes business_id, bint full, bytes screening, bytes evidence, bint degraded=False,
-               bytes effective=None):
+    def render(
+        self, bytes id, bytes business_id not None, bint full, bytes screening not None, bytes evidence not None,
+        bint degraded=False, bytes effective=None
+    ):
         """The answer as JSON.
 
-        id: 16 bytes of a UUIDv7, or None for an assessment that is not recorded.  business_id, screening, evidence, effective:
-        JSON.  full: every characteristic and all distress models, else at most TOP_REASONS reasons and the model used.
+        id: 16 bytes of a UUIDv7, or None for an assessment that is not recorded.  business_id, screening, evidence,
+        effective: JSON.  full: every characteristic and all distress models, else at most TOP_REASONS reasons and the
+        model used.
         """
         cdef Scorer scorer = self.scorer
         cdef Py_ssize_t room = (
-            scorer.full_bytes + len(business_id) + len(screening) + len(evidence) + (len(effective) if effective is not None else 0)
+            scorer.full_bytes + len(business_id) + len(screening) + len(evidence)
+            + (len(effective) if effective is not None else 0)
         )
         cdef char* begin = scorer._room(room)
         cdef char* at = begin
@@ -399,6 +448,7 @@ cdef class Assessed:
     cdef char* _put_outcome(self, char* at):
         cdef Scorer scorer = self.scorer
         cdef int i, category
+        cdef double share = 1.0
         at = _put(at, b',"score":')
         at += write_hundredths(at, self.outcome.score)
         at = _put(at, b',"level":')
@@ -407,7 +457,9 @@ cdef class Assessed:
         at = _put_text(at, &scorer.decision_texts[self.outcome.decision])
         at = _put(at, b',"completeness":')
         # four decimals of a share of two integers, rounded down: 1 is written only where nothing is missing
-        at += write_number(at, (<int64_t>self.outcome.known * 10000 // self.outcome.weight) / 10000.0 if self.outcome.weight else 1.0)
+        if self.outcome.weight:
+            share = (<int64_t>self.outcome.known * 10000 // self.outcome.weight) / 10000.0
+        at += write_number(at, share)
         at = _put(at, b',"score_range":[')
         at += write_hundredths(at, self.outcome.low)
         at = _put(at, b',')
@@ -506,6 +558,17 @@ cdef class Assessed:
                     first_lacking = False
             at = _put(at, b'],"used":true}') if model == self.distress.chosen else _put(at, b'],"used":false}')
         return at
+
+
+cdef int _check_day(int as_of) except -1:
+    if not 1 <= as_of <= LAST_DAY:
+        raise ValueError(f"{as_of} is not the ordinal of a day")
+    return 0
+
+
+cdef inline bint _is_shown(double x) noexcept:
+    """Whether a value is missing or one that round9 returned, and so can be written."""
+    return isnan(x) or round9(x) == x
 
 
 cdef void _conclude(Card card, const Work* work) noexcept nogil:

@@ -33,7 +33,13 @@ class Assessments:
     """The endpoints under /v1/assessments."""
 
     def __init__(
-        self, assessor: Assessor, store: Store, bodies: Bodies, problems: ProblemTable, body_limit: int, batch_limit: int
+        self,
+        assessor: Assessor,
+        store: Store,
+        bodies: Bodies,
+        problems: ProblemTable,
+        body_limit: int,
+        batch_limit: int,
     ) -> None:
         self._assessor = assessor
         self._store = store
@@ -49,7 +55,9 @@ class Assessments:
         request.check_content_type()
         body = await self._bodies.read(request, self._body_limit)
         profile = read_profile(body)
-        made = await self._assessor.assess(TENANT, profile, body, dry_run=query.dry_run, key=None if query.dry_run else key)
+        made = await self._assessor.assess(
+            TENANT, profile, body, dry_run=query.dry_run, key=None if query.dry_run else key
+        )
         answer = made.render(query.explain == "full")
         if made.id is None:
             return Answer(200, answer, _OK)
@@ -96,7 +104,7 @@ class Assessments:
                 status = b"200" if outcome.id is None else b"201"
                 parts.append(b'{"index":%d,"status":%s,"assessment":' % (index, status) + outcome.render(full) + b"}")
             else:
-                problem = self._problems.problem(outcome, request.id.decode("ascii") or None)
+                problem = self._problems.problem(outcome, request.id.decode("ascii"))
                 parts.append(b'{"index":%d,"status":%d,"problem":' % (index, problem.status) + _encode(problem) + b"}")
         return Answer(200, b'{"items":[' + b",".join(parts) + b"]}", _OK)
 
@@ -140,7 +148,9 @@ def _position(cursor: str) -> bytes:
     except (BinasciiError, ValueError):
         last = b""
     if len(last) != 16:
-        raise ParameterRefused([wire.Fault("/query/cursor", "expected the `next_cursor` of the page before, unchanged")])
+        raise ParameterRefused(
+            [wire.Fault("/query/cursor", "expected the `next_cursor` of the page before, unchanged")]
+        )
     return last
 
 

@@ -14,7 +14,7 @@ Methods = Mapping[str, Endpoint]
 
 
 class Table:
-    """Paths (in Starlette's form, `/v1/models/{id}`) → method → endpoint. GET answers HEAD too; the server drops the body."""
+    """Paths (in Starlette's form, `/v1/models/{id}`) → method → endpoint. GET answers HEAD too."""
 
     def __init__(self, paths: Mapping[str, Methods]) -> None:
         self._exact: dict[str, dict[str, Endpoint]] = {}

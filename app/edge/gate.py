@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Awaitable, Callable
-from itertools import count
 from typing import NamedTuple, Protocol
 
 from app.edge.request import Disconnected, Headers, Receive, Request, Scope, Send
@@ -63,7 +61,7 @@ class Gate:
             headers: Headers = [
                 *answer.headers,
                 (b"content-length", b"%d" % len(answer.body)),
-                (b"x-request-id", request.id or _new_id()),
+                (b"x-request-id", request.id),
             ]
             status, body = answer.status, answer.body
         except Disconnected:
@@ -74,11 +72,19 @@ class Gate:
         await send({"type": "http.response.body", "body": body})
 
     def _problem(self, error: Exception, request: Request) -> tuple[int, Headers, bytes]:
-        request_id = (request.id or _new_id()).decode("ascii")
+        request_id = request.id.decode("ascii")
         status, headers, body = self.problems.answer(error, request_id)
         if status >= 500:
             shown = None if status == 503 else error
-            log.error("%s %s answered %d (request %s): %s", request.method, request.path, status, request_id, error, exc_info=shown)
+            log.error(
+                "%s %s answered %d (request %s): %s",
+                request.method,
+                request.path,
+                status,
+                request_id,
+                error,
+                exc_info=shown,
+            )
         if status in (408, 413):
             headers = [*headers, (b"connection", b"close")]
         return status, headers, body
@@ -88,7 +94,7 @@ class Gate:
         try:
             await self._start()
         except Exception as error:
-            # An exception that escapes here would be taken for an application without lifespan, and the server would go on.
+            # One that escapes would be taken for an application without lifespan, and the server would go on.
             log.critical("the start failed: %s", error, exc_info=error)
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
@@ -96,12 +102,3 @@ class Gate:
         await receive()
         await self._stop()
         await send({"type": "lifespan.shutdown.complete"})
-
-
-_ID_START = os.urandom(8).hex().encode("ascii")
-_ids = count(int.from_bytes(os.urandom(6), "big"))
-
-
-def _new_id() -> bytes:
-    """A request id of our own: random per process, then counting."""
-    return b"%s%016x" % (_ID_START, next(_ids))

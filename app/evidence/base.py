@@ -32,7 +32,7 @@ class Findings(Struct, frozen=True, gc=False):
 class Gathered(Struct, frozen=True):
     """What was found out about one profile: for the model, and as JSON for the answer and the record.
 
-    screening: a wire.Screening.  evidence: a list of wire.Evidence.  degraded: a source that should have answered did not.
+    screening: a wire.Screening.  evidence: a list of wire.Evidence.  degraded: a source failed that should have answered.
     """
 
     findings: Findings

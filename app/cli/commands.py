@@ -1,0 +1,189 @@
+"""What can be typed: the commands and their options. Heavy modules are imported when a command runs, not before."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import click
+
+from app import __version__
+from app.cli import exits
+
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+Command = Callable[..., Any]
+
+_config = click.option("--config", metavar="FILE", help="Settings file (else CONFIG_FILE, else the defaults).")
+
+
+def _model_options(command: Command) -> Command:
+    command = click.option("--model-path", metavar="FILE", help="Score with the model in this file.")(command)
+    return click.option("--model", metavar="ID@VERSION", help="Score with this packaged model.")(command)
+
+
+@click.group(context_settings=_CONTEXT, epilog=exits.CODES)
+@click.version_option(__version__, message="kyb %(version)s")
+def kyb() -> None:
+    """Know your business: explained risk assessments of companies."""
+
+
+@kyb.command(epilog=exits.CODES)
+@_config
+@click.option("--host", metavar="ADDRESS", help="Address to listen on.")
+@click.option("--port", metavar="NUMBER", help="Port to listen on.")
+@click.option("--workers", metavar="NUMBER", help="Worker processes.")
+@click.option("--data-dir", metavar="FOLDER", help="Folder of the embedded database.")
+@click.option("--log-level", metavar="LEVEL", help="debug, info, warning, error or critical.")
+@_model_options
+def serve(config: str | None, **options: str | None) -> None:
+    """Start the service.
+
+    Options overrule the environment, which overrules the settings file. `kyb config` shows what is in force.
+    """
+    from app.cli import service
+
+    names = {
+        "host": "server.host",
+        "port": "server.port",
+        "workers": "server.workers",
+        "data_dir": "database.data_dir",
+        "log_level": "logging.level",
+        "model": "model.id",
+        "model_path": "model.path",
+    }
+    service.serve(config, {names[option]: value for option, value in options.items()})
+
+
+@kyb.command(epilog=exits.CODES)
+@click.argument("file")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["json", "ndjson", "csv"]),
+    help="What FILE is; without it, its ending and its beginning tell.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON assessment a line, for programs.")
+@click.option(
+    "--explain",
+    type=click.Choice(["top", "full"]),
+    default="top",
+    show_default=True,
+    help="The main reasons, or every characteristic and distress model.",
+)
+@click.option("--output", "-o", metavar="FILE", help="Write there and not to standard output.")
+@click.option("--problems", metavar="FILE", help='Also write refused profiles there, as {"line", "problem"} a line.')
+@click.option(
+    "--as-of",
+    metavar="DATE",
+    type=click.DateTime(["%Y-%m-%d"]),
+    help="Count ages to this day (YYYY-MM-DD); today (UTC) without it.",
+)
+@_config
+@_model_options
+@click.pass_context
+def score(
+    context: click.Context,
+    file: str,
+    form: str | None,
+    as_json: bool,
+    explain: str,
+    output: str | None,
+    problems: str | None,
+    as_of: dt.datetime | None,
+    config: str | None,
+    model: str | None,
+    model_path: str | None,
+) -> None:
+    """Score the profiles in FILE (- is standard input). Nothing is recorded.
+
+    FILE is JSON (one profile, a list of them, or {"items": [...]}), NDJSON (one profile a line), or CSV.
+    One profile alone is explained in detail, several make a table; --json writes the answers of the API.
+    A refused profile is reported with its line on standard error and does not stop the rest.
+
+    CSV: the first line names fields with dots (business.name, ownership.owners.0.name); an empty cell is a
+    missing answer; lists of words are separated by ; or | in their cell, and [] is an empty list. The
+    delimiter may be a comma, a semicolon or a tab.
+    """
+    from app.cli import scoring
+
+    order = scoring.Order(
+        file=file,
+        form=form,
+        as_json=as_json,
+        full=explain == "full",
+        output=output,
+        problems=problems,
+        as_of=(as_of.date() if as_of else dt.datetime.now(dt.UTC).date()),
+    )
+    context.exit(scoring.score(order, config, {"model.id": model, "model.path": model_path}))
+
+
+@kyb.group()
+def model() -> None:
+    """Check, show and list models."""
+
+
+@model.command("check", epilog=exits.CODES)
+@click.argument("file")
+def model_check(file: str) -> None:
+    """Check a model file (- is standard input) and list every fault with its line."""
+    from app.cli import models
+
+    models.check(file)
+
+
+@model.command("show", epilog=exits.CODES)
+@click.argument("which", metavar="[ID@VERSION|FILE]", required=False)
+@click.option("--json", "as_json", is_flag=True, help="The whole definition, for programs.")
+@_config
+def model_show(which: str | None, as_json: bool, config: str | None) -> None:
+    """Show what a model scores: categories, characteristics, attributes, points, overrides.
+
+    Without an argument it is the model that the settings select.
+    """
+    from app.cli import models
+
+    models.show(which, as_json, config)
+
+
+@model.command("list", epilog=exits.CODES)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@_config
+def model_list(as_json: bool, config: str | None) -> None:
+    """List the packaged models, and which one the settings select."""
+    from app.cli import models
+
+    models.show_list(as_json, config)
+
+
+@kyb.command("config", epilog=exits.CODES)
+@_config
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def config_command(config: str | None, as_json: bool) -> None:
+    """Print every effective setting and where it came from. Passwords are masked."""
+    from app.cli import service
+
+    service.show_config(config, as_json)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a command and leave the process with its exit code."""
+    try:
+        code = kyb.main(arguments, prog_name="kyb", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else exits.SCORED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(exits.INTERRUPTED)
+    except OSError as error:
+        exits.Stopped(f"{error.filename or 'the system'}: {exits.reason(error)}").show()
+        sys.exit(exits.FAILED)
+    except Exception:
+        traceback.print_exc()
+        click.echo("kyb: this is a fault of kyb itself; please report it with the lines above", err=True)
+        sys.exit(exits.INTERNAL)

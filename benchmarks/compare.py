@@ -1,0 +1,223 @@
+"""Measures the service against the bare server and a peer, all in one run on one machine, with wrk.
+
+    python benchmarks/compare.py                       about 90 s; the documented example as the only body
+    python benchmarks/compare.py --profiles 2000       as many different bodies, so that nothing can be remembered
+    python benchmarks/compare.py --json out.json --check
+
+bare       the server with an application that reads the body and sends a constant as large as the service's answer
+dry run    this service, POST /v1/assessments?dry_run=true
+recorded   this service, POST /v1/assessments, committed to SQLite in a temporary folder
+peer       FastAPI on Uvicorn with Pydantic, which validates the body and sends the same constant
+
+Each server is a process with one worker. Rounds are interleaved, and a ratio is the median of the rounds' own ratios, so
+that a machine that grows slower or faster is slower or faster for all. The load generator has one thread on the same cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, median
+
+import msgspec
+from machine import Machine, machine
+from msgspec import Struct
+from rich.console import Console
+from rich.table import Table
+from samples import EXAMPLE, generated
+from servers import started
+
+SCRIPT = Path(__file__).with_name("post.lua")
+PACKAGES = ("granian", "uvloop", "msgspec", "starlette", "fastapi", "uvicorn", "pydantic")
+ASKED_FOR_SIZE = 50
+PAUSE_S = 0.3
+
+
+class Contender(Struct, frozen=True):
+    """target: the least ratio to the bare server, None where there is none."""
+
+    name: str
+    kind: str
+    path: str
+    target: float | None = None
+
+
+CONTENDERS = (
+    Contender("bare", "bare", "/v1/assessments"),
+    Contender("dry run", "service", "/v1/assessments?dry_run=true", 0.50),
+    Contender("recorded", "service", "/v1/assessments", 0.22),
+    Contender("peer", "peer", "/v1/assessments"),
+)
+
+
+class Round(Struct, frozen=True):
+    """What wrk saw. errors: refused or broken connections, timeouts and answers of 400 and above."""
+
+    requests: int
+    duration_us: int
+    answer_bytes: int
+    p50_us: float
+    p99_us: float
+    errors: int
+
+    @property
+    def per_second(self) -> float:
+        return self.requests / self.duration_us * 1e6
+
+
+class Measured(Struct, frozen=True):
+    """One contender over all rounds: medians. ratio: to the bare server, round by round."""
+
+    name: str
+    per_second: float
+    least: float
+    most: float
+    ratio: float
+    target: float | None
+    p50_ms: float
+    p99_ms: float
+    errors: int
+    rounds: list[Round]
+
+    @property
+    def met(self) -> bool:
+        return self.target is None or self.ratio >= self.target
+
+
+class Comparison(Struct, frozen=True):
+    machine: Machine
+    body_bytes: float
+    answer_bytes: int
+    bodies: int
+    connections: int
+    seconds: float
+    measured: list[Measured]
+
+
+def compare(bodies: Sequence[bytes], seconds: float, rounds: int, connections: int, warm_up_s: float) -> Comparison:
+    """Start all servers, warm them up, measure them in turn. Raises SystemExit where an answer is not what it should be."""
+    about = machine(PACKAGES, ["wrk"])
+    folder = Path(tempfile.mkdtemp(prefix="kyb-compare-"))
+    try:
+        file = folder / "bodies.ndjson"
+        file.write_bytes(b"\n".join(bodies) + b"\n")
+        with contextlib.ExitStack() as running:
+            urls: dict[str, str] = {}
+            answer_bytes = 0
+            # The services start first: their answers say how large the constants must be.
+            for contender in sorted(CONTENDERS, key=lambda one: one.kind != "service"):
+                place = folder / contender.name.replace(" ", "-")
+                base = running.enter_context(started(contender.kind, place, answer_bytes))
+                urls[contender.name] = base + contender.path
+                size = _answer_size(urls[contender.name], bodies)
+                if contender.name == "dry run":
+                    answer_bytes = size
+                elif contender.kind != "service" and size != answer_bytes:
+                    raise SystemExit(f"{contender.name} answers {size} bytes instead of {answer_bytes}")
+            for contender in CONTENDERS:
+                wrk(urls[contender.name], file, warm_up_s, connections)
+            found: dict[str, list[Round]] = {contender.name: [] for contender in CONTENDERS}
+            for _ in range(rounds):
+                for contender in CONTENDERS:
+                    found[contender.name].append(wrk(urls[contender.name], file, seconds, connections))
+                    time.sleep(PAUSE_S)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    measured = [_measured(contender, found[contender.name], found["bare"]) for contender in CONTENDERS]
+    size_in = mean(map(len, bodies))
+    return Comparison(about, round(size_in, 1), answer_bytes, len(bodies), connections, seconds, measured)
+
+
+def wrk(url: str, bodies: Path, seconds: float, connections: int) -> Round:
+    """One run of the load generator."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency", "-s", str(SCRIPT), url, "--", str(bodies)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"wrk failed: {done.stderr or done.stdout}")
+    return msgspec.json.decode(done.stdout.strip().rpartition("\n")[2], type=Round)
+
+
+def _answer_size(url: str, bodies: Sequence[bytes]) -> int:
+    """The mean size of an answer, over the first bodies. Any other answer than 200 and 201 raises."""
+    sizes = []
+    for body in bodies[:ASKED_FOR_SIZE]:
+        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            text = answer.read()
+        json.loads(text)
+        if answer.status not in (200, 201):
+            raise SystemExit(f"{url} answered {answer.status}")
+        sizes.append(len(text))
+    return round(mean(sizes))
+
+
+def _measured(contender: Contender, rounds: list[Round], bare: list[Round]) -> Measured:
+    rates = [one.per_second for one in rounds]
+    return Measured(
+        contender.name,
+        round(median(rates), 1),
+        round(min(rates), 1),
+        round(max(rates), 1),
+        round(median(one.per_second / other.per_second for one, other in zip(rounds, bare, strict=True)), 4),
+        contender.target,
+        round(median(one.p50_us for one in rounds) / 1000, 3),
+        round(median(one.p99_us for one in rounds) / 1000, 3),
+        sum(one.errors for one in rounds),
+        rounds,
+    )
+
+
+def table(comparison: Comparison) -> Table:
+    """The figures as people read them."""
+    rounds = len(comparison.measured[0].rounds)
+    shown = Table(
+        title=f"{comparison.bodies} bodies of {comparison.body_bytes:.0f} bytes in, {comparison.answer_bytes} out; "
+        f"{comparison.connections} connections, {rounds} rounds of {comparison.seconds:g} s",
+        caption=comparison.machine.line(),
+        title_justify="left",
+        caption_justify="left",
+    )
+    shown.add_column("server")
+    for heading in ("requests/s", "least", "most", "x bare", "target", "p50 ms", "p99 ms", "errors"):
+        shown.add_column(heading, justify="right")
+    for one in comparison.measured:
+        target = "" if one.target is None else f"{one.target:.2f} {'met' if one.met else 'missed'}"
+        rates = [f"{rate:,.0f}" for rate in (one.per_second, one.least, one.most)]
+        shown.add_row(one.name, *rates, f"{one.ratio:.3f}", target, f"{one.p50_ms:.2f}", f"{one.p99_ms:.2f}", str(one.errors))
+    return shown
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Compare the service with the bare server and a peer.")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of one measurement (default 4)")
+    parser.add_argument("--rounds", type=int, default=5, help="measurements of each server (default 5)")
+    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--warm-up", type=float, default=2.0, help="seconds of each server before the first round")
+    parser.add_argument("--profiles", type=int, default=0, metavar="N", help="N different bodies instead of the example")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file")
+    parser.add_argument("--check", action="store_true", help="end with 1 where a target is missed")
+    options = parser.parse_args()
+    if shutil.which("wrk") is None:
+        parser.error("wrk is not installed (Debian: apt-get install wrk)")
+    bodies = generated(options.profiles) if options.profiles else [EXAMPLE]
+    found = compare(bodies, options.seconds, options.rounds, options.connections, options.warm_up)
+    Console(width=None if sys.stdout.isatty() else 140).print(table(found))
+    if options.json:
+        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(found)) + b"\n")
+    if any(one.errors for one in found.measured):
+        raise SystemExit("some requests failed: the figures mean nothing")
+    if options.check and not all(one.met for one in found.measured):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""Servers to measure against each other, each a process of its own.
+
+    python benchmarks/servers.py service|bare|peer --port 8090 [--answer-bytes 2500] [--data-dir DIR]
+
+service: this service.  bare: an ASGI application on the same server with the same options, which reads the body with one
+`receive()` and sends a constant.  peer: FastAPI on Uvicorn with Pydantic, which validates the same body as fully and sends a
+constant.  The constant has --answer-bytes bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from app import server, settings
+from app.main import GC_THRESHOLD
+
+HOST = "127.0.0.1"
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 20.0
+
+
+class ServerFailed(Exception):
+    """A server that did not start, with the end of what it wrote."""
+
+
+class Bare:
+    """The least an application can do with the request: read its body, answer a constant."""
+
+    def __init__(self, answer_bytes: int) -> None:
+        self._start = {
+            "type": "http.response.start",
+            "status": 200,
+            "headers": [(b"content-type", b"application/json"), (b"content-length", b"%d" % answer_bytes)],
+        }
+        self._body = {"type": "http.response.body", "body": constant(answer_bytes)}
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await _live(receive, send)
+            return
+        await receive()
+        await send(self._start)
+        await send(self._body)
+
+
+async def _live(receive: Any, send: Any) -> None:
+    await receive()
+    # The same tuning as the service's own, so that the collector is no part of the difference.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+def constant(size: int) -> bytes:
+    """A JSON document of `size` bytes."""
+    return b'{"constant":"' + b"x" * (size - 15) + b'"}'
+
+
+def load_bare(answer_bytes: int, _settings: settings.Settings) -> Bare:
+    """What takes the place of app.server.load_worker."""
+    return Bare(answer_bytes)
+
+
+def run_service(port: int, data_dir: Path) -> None:
+    options = {"server.host": HOST, "server.port": port, "database.data_dir": data_dir, "logging.level": "warning"}
+    server.run(settings.load({}, None, options))
+
+
+def run_bare(port: int, data_dir: Path, answer_bytes: int) -> None:
+    # The service's own start with another application in it: the server's options cannot drift apart.
+    server.load_worker = partial(load_bare, answer_bytes)  # type: ignore[assignment]
+    run_service(port, data_dir)
+
+
+def run_peer(port: int, answer_bytes: int) -> None:
+    import uvicorn
+    from peer import create_peer
+
+    uvicorn.run(
+        create_peer(constant(answer_bytes)),
+        host=HOST,
+        port=port,
+        loop="uvloop",
+        http="httptools",
+        access_log=False,
+        log_level="warning",
+        backlog=4096,
+    )
+
+
+@contextlib.contextmanager
+def started(kind: str, data_dir: Path, answer_bytes: int = 0) -> Iterator[str]:
+    """A server in a process of its own, ready; ended with the block. Yields `http://host:port`. Raises ServerFailed."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    command = [sys.executable, str(Path(__file__)), kind, "--port", str(port), "--data-dir", str(data_dir)]
+    command += ["--answer-bytes", str(answer_bytes)]
+    log = data_dir / "server.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+    try:
+        _await_ready(process, port, log)
+        yield f"http://{HOST}:{port}"
+    finally:
+        _end(process)
+
+
+def free_port() -> int:
+    """A port of the loopback that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _await_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline_s = time.monotonic() + START_TIMEOUT_S
+    while True:
+        connection = http.client.HTTPConnection(HOST, port, timeout=5)
+        try:
+            connection.request("GET", "/health")
+            connection.getresponse().read()
+            return
+        except OSError:
+            if process.poll() is not None or time.monotonic() > deadline_s:
+                raise ServerFailed(log.read_text(encoding="utf-8", errors="replace")[-2000:]) from None
+            time.sleep(0.05)
+        finally:
+            connection.close()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        # Its session holds only the processes that it started itself.
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Run one of the servers that are measured against each other.")
+    parser.add_argument("kind", choices=("service", "bare", "peer"))
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--answer-bytes", type=int, default=2500)
+    parser.add_argument("--data-dir", type=Path, default=Path("data"))
+    options = parser.parse_args()
+    if options.kind == "service":
+        run_service(options.port, options.data_dir)
+    elif options.kind == "bare":
+        run_bare(options.port, options.data_dir, options.answer_bytes)
+    else:
+        run_peer(options.port, options.answer_bytes)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,248 @@
+"""The service in process, without a socket: what the layers around the core cost, and what the store does and keeps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Measure, Note
+from samples import EXAMPLE, generated
+
+from app import ids, settings
+from app.assess import Assessor
+from app.edge.gate import Gate
+from app.edge.request import Request
+from app.evidence.watchlist import Watchlist
+from app.main import create_app
+from app.profiles import read_profile
+from app.registry import Registry, select
+from app.store.base import Added, Row
+from app.store.sqlite import SqliteStore
+
+REQUESTS = 1000
+RECORDS = 10_000
+CLIENTS = 64
+PATH = "/v1/assessments"
+UNKNOWN_FIELD = EXAMPLE.replace(b'"employees"', b'"employes"')
+NOT_JSON = EXAMPLE[:-1]
+BATCH = b'{"items":[' + b",".join(generated(1000)) + b"]}"
+
+
+def headers(body: bytes) -> list[tuple[bytes, bytes]]:
+    """A head as an HTTP client of a service sends it."""
+    return [
+        (b"host", b"127.0.0.1:8080"),
+        (b"user-agent", b"onboarding/2.1"),
+        (b"accept", b"*/*"),
+        (b"accept-encoding", b"gzip, deflate"),
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+    ]
+
+
+def scope(body: bytes, path: str = PATH, query: bytes = b"dry_run=true", method: str = "POST") -> dict[str, Any]:
+    """What the server hands over."""
+    return {
+        "type": "http",
+        "http_version": "1.1",
+        "method": method,
+        "path": path,
+        "query_string": query,
+        "headers": headers(body),
+    }
+
+
+class Client:
+    """Calls the application as the server would. status, bytes: of the last answer."""
+
+    def __init__(self, app: Gate, loop: asyncio.AbstractEventLoop) -> None:
+        self.app = app
+        self.loop = loop
+        self.status = 0
+        self.bytes = 0
+
+    def call(self, count: int, body: bytes, **head: Any) -> None:
+        """The same request so many times, one after the other."""
+        asked = scope(body, **head)
+        message = {"type": "http.request", "body": body, "more_body": True}
+
+        async def receive() -> dict[str, Any]:
+            return message
+
+        async def send(answer: dict[str, Any]) -> None:
+            if answer["type"] == "http.response.start":
+                self.status = answer["status"]
+            else:
+                self.bytes = len(answer["body"])
+
+        async def run() -> None:
+            for _ in range(count):
+                await self.app(asked, receive, send)
+
+        self.loop.run_until_complete(run())
+
+
+@pytest.fixture(scope="module")
+def client(loop: asyncio.AbstractEventLoop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """The whole application, started, with its records in a temporary folder."""
+    folder = tmp_path_factory.mktemp("data")
+    app = create_app(settings.load({}, None, {"database.data_dir": folder, "logging.level": "error"}).settings)
+    told: asyncio.Queue[dict[str, str]] = asyncio.Queue()
+    ready = asyncio.Event()
+
+    async def send(message: dict[str, str]) -> None:
+        assert message["type"].endswith(".complete"), message
+        ready.set()
+
+    async def tell(kind: str) -> None:
+        ready.clear()
+        await told.put({"type": kind})
+        await ready.wait()
+
+    life = loop.create_task(app({"type": "lifespan"}, told.get, send))
+    loop.run_until_complete(tell("lifespan.startup"))
+    yield Client(app, loop)
+    loop.run_until_complete(tell("lifespan.shutdown"))
+    loop.run_until_complete(life)
+
+
+@pytest.mark.parametrize("explain", ["top", "full"])
+def test_request(measure: Measure, client: Client, explain: str) -> None:
+    """A dry run through every layer."""
+    query = b"dry_run=true" if explain == "top" else b"dry_run=true&explain=full"
+    measure(lambda: client.call(REQUESTS, EXAMPLE, query=query), per=REQUESTS, unit="request")
+    assert client.status == 200
+
+
+def test_health(measure: Measure, client: Client) -> None:
+    """The least that an answer costs: head, route, send."""
+    measure(
+        lambda: client.call(REQUESTS, b"", path="/health", query=b"", method="GET"), per=REQUESTS, unit="request"
+    )
+    assert client.status == 200
+
+
+@pytest.mark.parametrize(("name", "body", "status"), [("field", UNKNOWN_FIELD, 422), ("json", NOT_JSON, 400)])
+def test_problem(measure: Measure, client: Client, name: str, body: bytes, status: int) -> None:
+    """A body that is refused, with all its faults."""
+    measure(lambda: client.call(100, body), per=100, unit="request")
+    assert client.status == status
+
+
+def test_batch_request(measure: Measure, client: Client) -> None:
+    """A thousand profiles through the batch endpoint, answers encoded."""
+    path = f"{PATH}/batch"
+    measure(lambda: client.call(1, BATCH, path=path), per=1000, unit="assessment", rate=True)
+    assert client.status == 200
+
+
+def test_head(measure: Measure) -> None:
+    asked = scope(EXAMPLE)
+
+    async def receive() -> dict[str, Any]:
+        raise AssertionError
+
+    def run() -> None:
+        for _ in range(REQUESTS):
+            Request(asked, receive).read_head()
+
+    measure(run, per=REQUESTS, unit="request")
+
+
+def test_id(measure: Measure) -> None:
+    new = ids.Uuid7().new
+    measure(lambda: [new() for _ in range(REQUESTS)], per=REQUESTS, unit="id")
+
+
+def test_id_text(measure: Measure) -> None:
+    made = ids.Uuid7().new()
+    measure(lambda: [ids.text(made) for _ in range(REQUESTS)], per=REQUESTS, unit="id")
+
+
+def with_store(path: Path, loop: asyncio.AbstractEventLoop, work: Callable[[SqliteStore], Awaitable[None]]) -> None:
+    """Open a store, do something with it, close it."""
+
+    async def run() -> None:
+        store = SqliteStore(path)
+        await store.open()
+        try:
+            await work(store)
+        finally:
+            await store.close()
+
+    loop.run_until_complete(run())
+
+
+class Keeper(SqliteStore):
+    """A store that keeps rows in memory, to be stored for real while the clock runs."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.rows: list[Row] = []
+
+    async def add(self, row: Row) -> Added:
+        self.rows.append(row)
+        return Added(row.id)
+
+
+@pytest.fixture(scope="module")
+def recorded(loop: asyncio.AbstractEventLoop, tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
+    """Rows as the service makes them, each of a profile of its own."""
+    keeper = Keeper(tmp_path_factory.mktemp("rows") / "unused.db")
+    registry = Registry(select(settings.load({}).settings.model))
+    assessor = Assessor(registry, Watchlist(), keeper, ids.Uuid7(), commit_timeout_s=10.0, item_limit_bytes=1 << 20)
+
+    async def assess_all() -> None:
+        for body in generated(RECORDS):
+            await assessor.assess("default", read_profile(body), body, dry_run=False, key=None)
+
+    loop.run_until_complete(assess_all())
+    return keeper.rows
+
+
+@pytest.mark.wall
+@pytest.mark.parametrize("clients", [CLIENTS, 512])
+def test_group_commit(
+    measure: Measure, loop: asyncio.AbstractEventLoop, recorded: list[Row], tmp_path: Path, clients: int
+) -> None:
+    """Rows committed to SQLite by so many clients, each of which waits for its own before it sends the next."""
+    files = iter(range(1000))
+
+    async def client(store: SqliteStore, mine: list[Row]) -> None:
+        for row in mine:
+            await store.add(row)
+
+    async def all_clients(store: SqliteStore) -> None:
+        await asyncio.gather(*(client(store, recorded[place::clients]) for place in range(clients)))
+
+    def run() -> None:
+        with_store(tmp_path / f"{next(files)}.db", loop, all_clients)
+
+    measure(run, per=RECORDS, unit="row", rate=True, rounds=3)
+
+
+@pytest.mark.wall
+def test_bytes_per_record(
+    measure: Measure, note: Note, loop: asyncio.AbstractEventLoop, recorded: list[Row], tmp_path: Path
+) -> None:
+    """What a record adds to the file beside its input, indexes and free space of pages included."""
+
+    def size(name: str, kept: list[Row]) -> int:
+        async def add(store: SqliteStore) -> None:
+            for start in range(0, len(kept), 500):
+                await store.add_many(kept[start : start + 500])
+
+        path = tmp_path / name
+        path.unlink(missing_ok=True)
+        with_store(path, loop, add)
+        return path.stat().st_size
+
+    empty = size("empty.db", [])
+    full = measure(lambda: size("full.db", recorded), per=RECORDS, unit="row", rounds=1, rate=True)
+    input_bytes = sum(len(row.input) for row in recorded) / RECORDS
+    note("record bytes a row in the file", (full - empty) / RECORDS - input_bytes, "bytes", "<= 1000 beyond the input")
+    note("record bytes a row, the record alone", sum(len(row.record) for row in recorded) / RECORDS, "bytes", "")
+    note("input bytes a row", input_bytes, "bytes", "")
