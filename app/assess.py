@@ -117,7 +117,10 @@ class Assessor:
     async def assess_batch(
         self, tenant_id: str, items: Sequence[bytes], *, dry_run: bool
     ) -> AsyncIterator[tuple[int, Answer | Exception]]:
-        """Assess each item; one that fails, fails alone. Yields (index, answer or refusal), once all are recorded."""
+        """Assess each item; one that fails, fails alone. Yields (index, answer or refusal), once all are recorded.
+
+        Other requests get their turn between two slices, and while the caller works on what is yielded.
+        """
         outcomes: list[Answer | Exception] = []
         rows: list[Row] = []
         place = 0
@@ -129,8 +132,12 @@ class Assessor:
         if rows:
             added = iter(await within(self.store.add_many(rows), self._commit_timeout_s))
             outcomes = [_settled(o, added) if isinstance(o, Answer) else o for o in outcomes]
+        started = perf_counter()
         for index, outcome_of_item in enumerate(outcomes):
             yield index, outcome_of_item
+            if perf_counter() - started > SLICE_S:
+                await asyncio.sleep(0)
+                started = perf_counter()
 
     async def _assess_slice(
         self, tenant_id: str, items: Sequence[bytes], place: int, dry_run: bool

@@ -10,7 +10,7 @@ from app import __version__, errors, wire
 from app.api import docs, openapi
 from app.api.assessments import Assessments
 from app.api.models import Models
-from app.api.pages import fixed, health
+from app.api.pages import fixed, health, problem
 from app.api.routes import Methods, Table
 from app.assess import Answer as Assessment
 from app.assess import Assessor
@@ -76,6 +76,7 @@ def create_app(settings: Settings) -> Gate:
         "/v1/assessments/{id}/replay": {"POST": assessments.replay},
         "/v1/models": {"GET": models.list},
         "/v1/models/{id}/{version}": {"GET": models.read},
+        "/problems/{slug}": {"GET": problem},
         "/health": {"GET": health(__version__)},
     }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from app import wire
@@ -10,6 +12,7 @@ from app.faults import check_readable, decode_faults
 from core.prescan import MAX_DEPTH, Prescan, Refused
 
 MAX_ITEMS = 1000
+_BLANKS = re.compile(rb"[ \t\r\n]*")
 
 _prescan = Prescan().check
 _decode_profile = msgspec.json.Decoder(wire.Profile).decode
@@ -30,7 +33,7 @@ def read_profile(body: bytes) -> wire.Profile:
         _prescan(body)
         return _decode_profile(body)
     except Refused as refused:
-        raise _explained(refused, body, ProfileRefused) from None
+        raise _explained(refused, body) from None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise ProfileRefused(decode_faults(body, wire.Profile)) from None
 
@@ -38,15 +41,16 @@ def read_profile(body: bytes) -> wire.Profile:
 def read_batch(body: bytes) -> list[bytes]:
     """The items of a batch as sent. Raises BodyUnreadable, BatchRefused, BatchTooLarge."""
     try:
-        items = _decode_envelope(body).items
+        raw = _decode_envelope(body).items
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise BatchRefused(_envelope_faults(body)) from None
-    if not items:
+    if not raw:
         raise BatchRefused([wire.Fault("/items", f"a batch holds 1 to {MAX_ITEMS:,} items, this one none")])
-    if len(items) > MAX_ITEMS:
-        raise BatchTooLarge(len(items), MAX_ITEMS)
+    if len(raw) > MAX_ITEMS:
+        raise BatchTooLarge(len(raw), MAX_ITEMS)
+    items = [bytes(item) for item in raw]
     _check_envelope(body, items)
-    return [bytes(item) for item in items]
+    return items
 
 
 def read_item(item: bytes, index: int, limit_bytes: int) -> wire.Profile:
@@ -58,7 +62,7 @@ def read_item(item: bytes, index: int, limit_bytes: int) -> wire.Profile:
         _prescan(item)
         return _decode_profile(item)
     except Refused as refused:
-        raise _explained(refused, item, ProfileRefused, at) from None
+        raise _explained(refused, item, at) from None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise ProfileRefused(decode_faults(item, wire.Profile, at)) from None
 
@@ -68,25 +72,34 @@ def _envelope_faults(body: bytes) -> list[wire.Fault]:
     return decode_faults(body, _Envelope) or decode_faults(body, wire.Batch)
 
 
-def _check_envelope(body: bytes, items: list[msgspec.Raw]) -> None:
-    """Refuse `items` given twice: the decoder kept the last, and more than these items stands between the brackets."""
-    between = body.rindex(b"]") - body.index(b"[") - 1
-    if between == sum(memoryview(item).nbytes for item in items) + len(items) - 1:
+def _check_envelope(body: bytes, items: list[bytes]) -> None:
+    """Refuse `items` given twice, of which the decoder kept the last: then the brackets hold more than the items.
+
+    What is wrong inside an item is left to the item's own reading, so that it fails alone.
+    """
+    place, end = body.index(b"[") + 1, body.rindex(b"]")
+    if end - place == sum(map(len, items)) + len(items) - 1:
         return
-    try:
-        _prescan(body)
-    except Refused as refused:
-        raise _explained(refused, body, BatchRefused) from None
+    for item in items:
+        place = _past_blanks(body, place)
+        if not body.startswith(item, place):
+            break
+        place = _past_blanks(body, place + len(item)) + 1
+    if place - 1 != end:
+        raise BatchRefused([wire.Fault("/items", 'the key "items" stands twice in one object')])
 
 
-def _explained(
-    refused: Refused, body: bytes, refusal: type[ProfileRefused] | type[BatchRefused], at: str = ""
-) -> BodyUnreadable | ProfileRefused | BatchRefused:
+def _past_blanks(body: bytes, place: int) -> int:
+    blanks = _BLANKS.match(body, place)
+    return blanks.end() if blanks else place
+
+
+def _explained(refused: Refused, body: bytes, at: str = "") -> BodyUnreadable | ProfileRefused:
     """The refusal that a caller can act on. A body that is no JSON at all is told that first."""
     check_readable(body)
     pointer = at + refused.pointer
     if refused.kind == "depth":
         return BodyUnreadable(f"The body is nested more than {MAX_DEPTH} deep, at {clipped(pointer, 80)}.")
     if refused.kind == "duplicate":
-        return refusal([wire.Fault(pointer, f'the key "{clipped(refused.key)}" stands twice in one object')])
-    return refusal([wire.Fault(pointer, "text must not hold a NUL character (\\u0000)")])
+        return ProfileRefused([wire.Fault(pointer, f'the key "{clipped(refused.key)}" stands twice in one object')])
+    return ProfileRefused([wire.Fault(pointer, "text must not hold a NUL character (\\u0000)")])

@@ -75,9 +75,7 @@ class Definition:
         ]
 
     def groups_of(self, category: str) -> set[str]:
-        return {
-            group for name, group in self.group_of.items() if self.characteristics[name]["category"] == category
-        }
+        return {group for name, group in self.group_of.items() if self.characteristics[name]["category"] == category}
 
     def band(self, score: int) -> str:
         return [level for level, mark in self.bands if score >= mark][-1]
@@ -144,7 +142,9 @@ def check_categories(categories: list[Json], points: dict[str, int], definition:
     assert sorted(category["name"] for category in categories) == sorted(definition.categories)
     for category in categories:
         name = category["name"]
-        own = [p for characteristic, p in points.items() if definition.characteristics[characteristic]["category"] == name]
+        own = [
+            p for characteristic, p in points.items() if definition.characteristics[characteristic]["category"] == name
+        ]
         assert hundredths(category["points"]) == sum(own)
         worst = sum(definition.span[characteristic][1] for characteristic in definition.alone(name))
         worst += sum(definition.groups[group][1] for group in definition.groups_of(name))
@@ -190,7 +190,11 @@ def check_level(answer: Json, definition: Definition) -> None:
         assert override["floor"] == told.get("floor", told.get("level"))
         assert override["message"] == told["message"]
         assert override["legal"] is told.get("legal", False)
-    lifted = [definition.band(score), *(o["floor"] for o in answer["overrides"]), *(f["level"] for f in floors.values())]
+    lifted = [
+        definition.band(score),
+        *(o["floor"] for o in answer["overrides"]),
+        *(f["level"] for f in floors.values()),
+    ]
     assert answer["level"] == max(lifted, key=LEVELS.index)
     decided = [definition.decisions[answer["level"]], *(o["decision"] for o in answer["overrides"])]
     assert answer["decision"] == max(decided, key=DECISIONS.index)
@@ -209,7 +213,9 @@ def definition(service: Service) -> Iterator[Definition]:
 # Generated profiles: any part may be absent, null, empty or at the edge of what is accepted.
 
 COUNTRIES = st.sampled_from(["DE", "GB", "UK", "US-DE", "IR", "KP", "RU", "BG", "VG", "PL", "CY", "BR", "XK"])
-INDUSTRIES = st.sampled_from([("nace", "46.90"), ("nace", "64.19"), ("naics", "522110"), ("isic", "9200"), ("mcc", "7995")])
+INDUSTRIES = st.sampled_from(
+    [("nace", "46.90"), ("nace", "64.19"), ("naics", "522110"), ("isic", "9200"), ("mcc", "7995")]
+)
 AMOUNT = st.one_of(st.integers(-(10**6), 10**9), st.floats(-1e15, 1e15), st.sampled_from([0, -1e15, 1e15, 5e-324]))
 POSITIVE = st.one_of(st.integers(0, 10**9), st.floats(0, 1e15), st.just(0))
 COUNT = st.integers(0, 1000)
@@ -255,7 +261,9 @@ BUSINESS = st.builds(
         registration_number=st.just("1"),
         is_shell_bank=FLAG,
         operating_countries=st.lists(COUNTRIES, max_size=4),
-        address=part(country=COUNTRIES, kind=st.sampled_from(["operating", "registered_agent", "virtual", "residential"])),
+        address=part(
+            country=COUNTRIES, kind=st.sampled_from(["operating", "registered_agent", "virtual", "residential"])
+        ),
         employees=COUNT,
         delivery_channel=st.sampled_from(["face_to_face", "remote_verified", "remote", "intermediary"]),
         cash_intensive=FLAG,
@@ -315,7 +323,9 @@ def test_every_figure_of_an_answer_follows_from_its_reasons_and_the_model(
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_an_example_is_assessed_recorded_and_read_back_the_same(client: Client, definition: Definition, name: str) -> None:
+def test_an_example_is_assessed_recorded_and_read_back_the_same(
+    client: Client, definition: Definition, name: str
+) -> None:
     created = client.assess(example(name), explain="full")
     assert created.status == 201, created
     assert created.headers["content-type"] == "application/json"
@@ -396,7 +406,7 @@ def test_a_dry_run_neither_uses_nor_sets_an_idempotency_key(client: Client) -> N
     assert made.status == 201
     dry = client.assess(first, key, dry_run=True)
     assert (dry.status, dry.json["id"]) == (200, None)
-    assert client.assess(first, {"Idempotency-Key": "\x7f"}, dry_run=True).status == 200
+    assert client.assess(first, {"Idempotency-Key": "x" * 256}, dry_run=True).status == 200
 
 
 @pytest.mark.parametrize("sent", ["a", "Az09._-", "x" * 128])
@@ -474,7 +484,7 @@ LISTED = {
 def test_altman_z_of_the_published_listed_manufacturer(client: Client) -> None:
     found = distress(client, {"listed": True, "manufacturer": True, "current": LISTED})
     z = found["altman_z"]
-    assert (z["value"], z["zone"], z["missing"], z["used"]) == (pytest.approx(2.857786, abs=1e-9), "grey", [], True)
+    assert (z["value"], z["zone"], z["missing"], z["used"]) == (pytest.approx(2.857786, abs=5e-7), "grey", [], True)
 
 
 def test_altman_z_of_the_published_ratios(client: Client) -> None:
@@ -494,7 +504,8 @@ def test_altman_z_of_the_published_ratios(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("manufacturer", "used"), [(True, "altman_z_prime"), (False, "altman_z_double_prime"), (None, "altman_z_double_prime")]
+    ("manufacturer", "used"),
+    [(True, "altman_z_prime"), (False, "altman_z_double_prime"), (None, "altman_z_double_prime")],
 )
 def test_the_worked_statement_gives_every_computed_answer(client: Client, manufacturer: bool | None, used: str) -> None:
     found = distress(client, {"listed": False, "manufacturer": manufacturer, "current": WORKED})
@@ -571,7 +582,9 @@ def test_beneish_of_the_published_indices(client: Client) -> None:
         "net_income": 400,
         "operating_cash_flow": 100,
     }
-    assert distress(client, {"current": current, "prior": prior})["beneish_m"]["value"] == pytest.approx(-1.22985, abs=1e-8)
+    assert distress(client, {"current": current, "prior": prior})["beneish_m"]["value"] == pytest.approx(
+        -1.22985, abs=1e-8
+    )
 
 
 def test_without_a_complete_balance_sheet_zmijewski_is_used_and_names_what_it_lacks(client: Client) -> None:
@@ -611,17 +624,20 @@ def listed(service: Service) -> tuple[str, list[Json]]:
         for place in range(20):
             profile = example(EXAMPLES[(part_of_them * 20 + place) % len(EXAMPLES)])
             profile["business"]["id"] = business_id
+            profile["business"]["is_shell_bank"] = place % 4 == 3
             items.append(profile)
         answer = caller.post("/v1/assessments/batch", {"items": items})
         assert answer.status == 200
         made += [item["assessment"] for item in answer.json["items"]]
     caller.close()
-    assert len({one["level"] for one in made}) >= 3
+    assert {one["level"] for one in made} == {"medium", "high", "critical"}
     return business_id, made[::-1]
 
 
 @pytest.mark.parametrize("limit", [1, 7, 60, 119, 120, 121, 200])
-def test_pages_walk_over_every_record_once_newest_first(client: Client, listed: tuple[str, list[Json]], limit: int) -> None:
+def test_pages_walk_over_every_record_once_newest_first(
+    client: Client, listed: tuple[str, list[Json]], limit: int
+) -> None:
     business_id, made = listed
     assert list(client.walk(business_id=business_id, limit=limit)) == made
 
@@ -872,7 +888,9 @@ def test_a_batch_of_none_is_422_and_of_one_too_many_413_and_neither_records(clie
     assert list(client.walk(business_id=business_id)) == []
 
 
-@pytest.mark.parametrize("document", [{}, [], {"items": {}}, {"items": None}, {"profiles": []}, {"items": [{}], "x": 1}])
+@pytest.mark.parametrize(
+    "document", [{}, [], {"items": {}}, {"items": None}, {"profiles": []}, {"items": [{}], "x": 1}]
+)
 def test_a_batch_in_another_envelope_is_refused_whole(client: Client, document: Json) -> None:
     answer = client.post("/v1/assessments/batch", document)
     assert (answer.status, answer.json["type"]) == (422, "/problems/invalid-batch")
@@ -995,7 +1013,11 @@ def edited_model(folder: Path) -> Path:
     """A copy of the default model with another version and other points."""
     text = (ROOT / "core" / "models" / "kyb-1.0.0.yaml").read_text(encoding="utf-8")
     changed = text.replace("\n  version: 1.0.0\n", "\n  version: 1.0.1\n", 1)
-    changed = re.sub(r"points: [0-9.]+, adverse: true, code: FIN_Z_DISTRESS,", "points: 3.97, adverse: true, code: FIN_Z_DISTRESS,", changed)
+    changed = re.sub(
+        r"points: [0-9.]+, adverse: true, code: FIN_Z_DISTRESS,",
+        "points: 3.97, adverse: true, code: FIN_Z_DISTRESS,",
+        changed,
+    )
     assert changed.count("3.97") == text.count("3.97") + 1
     assert "version: 1.0.1" in changed
     path = folder / "edited.yaml"
@@ -1025,5 +1047,8 @@ def test_records_are_replayed_under_their_own_model_whichever_is_active(tmp_path
                 service.restart()
                 client = service.client()
                 models = {model["version"]: model for model in client.get("/v1/models").json["items"]}
-                assert {version: model["active"] for version, model in models.items()} == {"1.0.0": True, "1.0.1": False}
+                assert {version: model["active"] for version, model in models.items()} == {
+                    "1.0.0": True,
+                    "1.0.1": False,
+                }
         assert client.get("/v1/models/kyb/1.0.1").json["definition"]["model"]["version"] == "1.0.1"

@@ -51,13 +51,12 @@ class Assessments:
     async def create(self, request: Request) -> Answer:
         """Assess one business and record it."""
         query = parse_query(request.query, AssessQuery)
-        key = None if request.idempotency_key is None else idempotency_key(request.idempotency_key)
+        told = None if query.dry_run else request.idempotency_key
+        key = None if told is None else idempotency_key(told)
         request.check_content_type()
         body = await self._bodies.read(request, self._body_limit)
         profile = read_profile(body)
-        made = await self._assessor.assess(
-            TENANT, profile, body, dry_run=query.dry_run, key=None if query.dry_run else key
-        )
+        made = await self._assessor.assess(TENANT, profile, body, dry_run=query.dry_run, key=key)
         answer = made.render(query.explain == "full")
         if made.id is None:
             return Answer(200, answer, _OK)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import msgspec
 
 from app import wire
@@ -14,6 +16,12 @@ def health(version: str) -> Endpoint:
     """The endpoint that says that this process answers."""
     answer = Answer(200, msgspec.json.encode(wire.Health("ok", version)), (JSON_TYPE, NO_STORE))
     return fixed(answer)
+
+
+async def problem(request: Request) -> Answer:
+    """Where a problem's `type` leads: its entry on the reference page."""
+    place = f"/docs#problem-{request.path_params['slug']}"
+    return Answer(302, b"", ((b"location", quote(place, safe="/#").encode("ascii")),))
 
 
 def fixed(answer: Answer) -> Endpoint:

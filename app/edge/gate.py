@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Protocol
 
 from app.edge.request import Disconnected, Headers, Receive, Request, Scope, Send
-from app.errors import ProblemTable
+from app.errors import ProblemTable, RequestMalformed
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,8 @@ class Gate:
             ]
             status, body = answer.status, answer.body
         except Disconnected:
-            return
+            # A client that only closed its sending side, or sent a broken chunk, still reads.
+            status, headers, body = self._problem(RequestMalformed("The body broke off before its end."), request)
         except Exception as error:
             status, headers, body = self._problem(error, request)
         await send({"type": "http.response.start", "status": status, "headers": headers})
