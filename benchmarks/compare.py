@@ -9,8 +9,8 @@ dry run    this service, POST /v1/assessments?dry_run=true
 recorded   this service, POST /v1/assessments, committed to SQLite in a temporary folder
 peer       FastAPI on Uvicorn with Pydantic, which validates the body and sends the same constant
 
-Each server is a process with one worker. Rounds are interleaved, and a ratio is the median of the rounds' own ratios, so
-that a machine that grows slower or faster is slower or faster for all. The load generator has one thread on the same cores.
+Each server is a process with one worker. Rounds are interleaved, and a ratio is the median of the rounds' own ratios,
+so that a machine that grows slower is slower for all. The load generator has one thread on the same cores.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Comparison(Struct, frozen=True):
 
 
 def compare(bodies: Sequence[bytes], seconds: float, rounds: int, connections: int, warm_up_s: float) -> Comparison:
-    """Start all servers, warm them up, measure them in turn. Raises SystemExit where an answer is not what it should be."""
+    """Start all servers, warm them up, measure them in turn. SystemExit where an answer is not what it should be."""
     about = machine(PACKAGES, ["wrk"])
     folder = Path(tempfile.mkdtemp(prefix="kyb-compare-"))
     try:
@@ -139,7 +139,8 @@ def compare(bodies: Sequence[bytes], seconds: float, rounds: int, connections: i
 
 def wrk(url: str, bodies: Path, seconds: float, connections: int) -> Round:
     """One run of the load generator."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency", "-s", str(SCRIPT), url, "--", str(bodies)]
+    load = ["-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency"]
+    command = ["wrk", *load, "-s", str(SCRIPT), url, "--", str(bodies)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"wrk failed: {done.stderr or done.stdout}")
@@ -192,7 +193,8 @@ def table(comparison: Comparison) -> Table:
     for one in comparison.measured:
         target = "" if one.target is None else f"{one.target:.2f} {'met' if one.met else 'missed'}"
         rates = [f"{rate:,.0f}" for rate in (one.per_second, one.least, one.most)]
-        shown.add_row(one.name, *rates, f"{one.ratio:.3f}", target, f"{one.p50_ms:.2f}", f"{one.p99_ms:.2f}", str(one.errors))
+        latencies = [f"{one.p50_ms:.2f}", f"{one.p99_ms:.2f}"]
+        shown.add_row(one.name, *rates, f"{one.ratio:.3f}", target, *latencies, str(one.errors))
     return shown
 
 
@@ -202,7 +204,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each server (default 5)")
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--warm-up", type=float, default=2.0, help="seconds of each server before the first round")
-    parser.add_argument("--profiles", type=int, default=0, metavar="N", help="N different bodies instead of the example")
+    parser.add_argument("--profiles", type=int, default=0, metavar="N", help="N different bodies, not the example")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file")
     parser.add_argument("--check", action="store_true", help="end with 1 where a target is missed")
     options = parser.parse_args()

@@ -115,7 +115,8 @@ def measure(benchmark: BenchmarkFixture, request: pytest.FixtureRequest) -> Meas
         rate: bool = False,
         rounds: int = 0,
     ) -> Any:
-        result = benchmark.pedantic(function, rounds=rounds, warmup_rounds=1) if rounds else benchmark(function)
+        pedantic: Callable[..., Any] = benchmark.pedantic
+        result = pedantic(function, rounds=rounds, warmup_rounds=1) if rounds else benchmark(function)
         if benchmark.stats is None:  # --benchmark-disable
             return result
         median, least = (value * 1e6 / per for value in (benchmark.stats.stats.median, benchmark.stats.stats.min))

@@ -1,11 +1,11 @@
-"""The peer for scale: FastAPI with a Pydantic model of the same profile, made from the wire types so that it checks the same."""
+"""The peer for scale: FastAPI with a Pydantic model made from the profile's wire types, so that it checks the same."""
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
 from functools import cache
-from typing import Annotated, Any, Literal, Optional
+from typing import Annotated, Any, Literal
 
 import msgspec
 from fastapi import FastAPI, Response
@@ -13,6 +13,8 @@ from msgspec import inspect
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from app import wire
+
+LIMITS = ("ge", "le", "gt", "lt", "min_length", "max_length", "pattern")
 
 
 def create_peer(answer: bytes) -> FastAPI:
@@ -47,7 +49,7 @@ def annotation(info: inspect.Type) -> Any:
         case inspect.UnionType():
             # Every union of the wire types is a type or null.
             (member,) = (one for one in info.types if not isinstance(one, inspect.NoneType))
-            return Optional[annotation(member)]  # noqa: UP045: the type is made at run time
+            return annotation(member) | None
         case inspect.StructType():
             return model(info.cls)
         case inspect.ListType():
@@ -68,5 +70,5 @@ def annotation(info: inspect.Type) -> Any:
 
 
 def _limits(info: inspect.Type) -> Any:
-    named = {name: getattr(info, name, None) for name in ("ge", "le", "gt", "lt", "min_length", "max_length", "pattern")}
-    return Field(**{name: value for name, value in named.items() if value is not None})
+    given = {name: getattr(info, name, None) for name in LIMITS}
+    return Field(**{name: value for name, value in given.items() if value is not None})

@@ -13,7 +13,7 @@ from app.api.openapi import PROFILE_EXAMPLE
 SEED = 20261123
 EXAMPLE = msgspec.json.encode(PROFILE_EXAMPLE)
 
-COUNTRIES = "DE FR PL GB US LU CH SG AE CN BG KE VG IR BR IN JP ZA ES IT".split()
+COUNTRIES = ("DE", "FR", "PL", "GB", "US", "LU", "CH", "SG", "AE", "CN", "BG", "KE", "VG", "IR", "BR", "IN", "JP", "ZA")
 STATUSES = ("active", "inactive", "dissolved", "in_liquidation", "unknown")
 CHANNELS = ("face_to_face", "remote_verified", "remote", "intermediary")
 LICENCES = ("held", "not_required", "applied_for", "missing", "revoked")
@@ -27,7 +27,7 @@ REQUIRED = ("name", "jurisdiction")
 
 
 def generated(count: int, missing: float = 0.0, seed: int = SEED) -> list[bytes]:
-    """Different valid profiles as compact JSON, about as large as the example. missing: the share of fields left out."""
+    """Different valid profiles as compact JSON, as large as the example. missing: the share of fields left out."""
     chance = random.Random(seed)
     return [msgspec.json.encode(_thinned(_profile(chance, number), missing, chance)) for number in range(count)]
 

@@ -1,11 +1,11 @@
-"""Scores the companies of a published file through the batch endpoint and reports how the answers rank those that failed.
+"""Scores the companies of a published file through the batch endpoint and reports how the answers rank the failed ones.
 
-    python benchmarks/score_companies.py 5year.arff                     starts a service of its own, records in a temporary folder
+    python benchmarks/score_companies.py 5year.arff        starts a service of its own, records in a temporary folder
     python benchmarks/score_companies.py 5year.arff --url http://127.0.0.1:8080 [--dry-run] [--json FILE]
 
-The file: Polish companies bankruptcy data, UCI 365, see companies.py for source and for how statements are rebuilt. Higher
-scores mean more risk, so an AUC above .5 is a ranking that helps. Z'' alone is read from `distress` of a second pass, a dry run
-with explain=full; where it cannot be computed a company stands at the median.
+The file: Polish companies bankruptcy data, UCI 365, see companies.py for source and for how statements are rebuilt.
+Higher scores mean more risk, so an AUC above .5 is a ranking that helps. Z'' alone is read from `distress` of a second
+pass, a dry run with explain=full; where it cannot be computed a company stands at the median.
 """
 
 from __future__ import annotations
@@ -36,19 +36,6 @@ TENTHS = 10
 PATH = "/v1/assessments/batch"
 PACKAGES = ("granian", "msgspec", "numpy")
 LEVELS = ("low", "medium", "high", "critical")
-
-
-class Item(Struct):
-    """One answer of a batch."""
-
-    index: int
-    status: int
-    assessment: wire.Assessment | None = None
-    problem: wire.Problem | None = None
-
-
-class Batch(Struct):
-    items: list[Item]
 
 
 class Ranking(Struct, frozen=True):
@@ -100,12 +87,12 @@ class Service:
         if place.scheme != "http" or place.hostname is None:
             raise SystemExit(f"--url must be like http://127.0.0.1:8080, not {url}")
         self._connection = http.client.HTTPConnection(place.hostname, place.port or 80, timeout=60)
-        self._decode = msgspec.json.Decoder(Batch).decode
+        self._decode = msgspec.json.Decoder(wire.BatchAnswer).decode
         self.seconds = 0.0
 
-    def score(self, profiles: Sequence[dict[str, Any]], *, explain: str, dry_run: bool) -> list[Item]:
+    def score(self, profiles: Sequence[dict[str, Any]], *, explain: str, dry_run: bool) -> list[wire.BatchItem]:
         """Every profile's answer, in order. Raises SystemExit for an answer that is not 200."""
-        items: list[Item] = []
+        items: list[wire.BatchItem] = []
         for start in range(0, len(profiles), BATCH):
             body = msgspec.json.encode({"items": profiles[start : start + BATCH]})
             query = f"?explain={explain}&dry_run={'true' if dry_run else 'false'}"
@@ -173,8 +160,8 @@ def _z_double_prime(assessment: wire.Assessment) -> float:
 def _ranking(values: Column, failed: Labels) -> Ranking:
     known = ~np.isnan(values)
     filled = np.where(known, values, np.median(values[known]))
-    measures = (auc(filled, failed), gini(filled, failed), ks(filled, failed))
-    return Ranking(*(round(value, 4) for value in measures), known=int(known.sum()))
+    area, coefficient, gap = auc(filled, failed), gini(filled, failed), ks(filled, failed)
+    return Ranking(round(area, 4), round(coefficient, 4), round(gap, 4), int(known.sum()))
 
 
 def _levels(levels: Sequence[str], score: Column, failed: Labels) -> list[Group]:
@@ -184,7 +171,7 @@ def _levels(levels: Sequence[str], score: Column, failed: Labels) -> list[Group]
 
 
 def _tenths(values: Column, failed: Labels) -> list[Group]:
-    """Ten groups of equal size from the lowest to the highest; companies of equal value may fall to either side of a cut."""
+    """Ten groups of equal size from the lowest to the highest; a cut may part companies of equal value."""
     order = np.argsort(values, kind="stable")
     parts = np.array_split(order, TENTHS)
     return [_group(f"tenth {place}", values[part], failed[part]) for place, part in enumerate(parts, 1) if len(part)]
@@ -199,9 +186,10 @@ def show(report: Report) -> None:
     """The report as people read it."""
     out = Console()
     out.print(report.machine.line(), highlight=False)
+    kept = "recorded" if report.recorded else "dry run"
     out.print(
-        f"{report.file}: {report.companies} companies, {report.failed} failed; {report.scored} scored under {report.model}, "
-        f"{report.refused} refused, {'recorded' if report.recorded else 'dry run'}; {report.seconds:.2f} s, "
+        f"{report.file}: {report.companies} companies, {report.failed} failed; {report.scored} scored "
+        f"under {report.model}, {report.refused} refused, {kept}; {report.seconds:.2f} s, "
         f"{report.per_second:,.0f} assessments/s ({report.server_seconds:.2f} s of it waiting for the service)",
         highlight=False,
     )
@@ -218,8 +206,8 @@ def show(report: Report) -> None:
     ):
         table = Table("", "companies", "failed", "failure rate", "least", "most", title=title, title_justify="left")
         for group in groups:
-            rate = f"{group.failure_rate:.2%}"
-            table.add_row(group.name, str(group.companies), str(group.failed), rate, f"{group.least:g}", f"{group.most:g}")
+            counts = (str(group.companies), str(group.failed), f"{group.failure_rate:.2%}")
+            table.add_row(group.name, *counts, f"{group.least:g}", f"{group.most:g}")
         out.print(table)
 
 

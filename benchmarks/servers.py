@@ -2,9 +2,9 @@
 
     python benchmarks/servers.py service|bare|peer --port 8090 [--answer-bytes 2500] [--data-dir DIR]
 
-service: this service.  bare: an ASGI application on the same server with the same options, which reads the body with one
-`receive()` and sends a constant.  peer: FastAPI on Uvicorn with Pydantic, which validates the same body as fully and sends a
-constant.  The constant has --answer-bytes bytes.
+service: this service.  bare: an ASGI application on the same server with the same options, which reads the body with
+one `receive()` and sends a constant.  peer: FastAPI on Uvicorn with Pydantic, which validates the same body as fully
+and sends a constant.  The constant has --answer-bytes bytes.
 """
 
 from __future__ import annotations

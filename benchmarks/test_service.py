@@ -119,9 +119,7 @@ def test_request(measure: Measure, client: Client, explain: str) -> None:
 
 def test_health(measure: Measure, client: Client) -> None:
     """The least that an answer costs: head, route, send."""
-    measure(
-        lambda: client.call(REQUESTS, b"", path="/health", query=b"", method="GET"), per=REQUESTS, unit="request"
-    )
+    measure(lambda: client.call(REQUESTS, b"", path="/health", query=b"", method="GET"), per=REQUESTS, unit="request")
     assert client.status == 200
 
 

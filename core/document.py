@@ -53,8 +53,8 @@ class Faults:
 def read(text: bytes, faults: Faults) -> Any:
     """The tree of one YAML document, or None where it cannot be read.
 
-    Syntax errors, duplicate keys, tags, anchors and aliases, nesting deeper than MAX_DEPTH and files above MAX_BYTES are
-    faults.
+    Faults are: syntax errors, duplicate keys, tags, anchors and aliases, nesting deeper than MAX_DEPTH, more than
+    MAX_BYTES.
     """
     if len(text) > MAX_BYTES:
         faults.add(1, "", f"the file has {len(text):,} bytes; at most {MAX_BYTES:,} are read")

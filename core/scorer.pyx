@@ -27,17 +27,13 @@ from core.validity import ProfileInvalid
 __all__ = ["RECORD_FORMAT", "Assessed", "RecordDamaged", "Scorer"]
 
 RECORD_FORMAT = 1
-TOP_REASONS = 6
-EPOCH_ORDINAL = 719_163                  # date(1970, 1, 1).toordinal()
-LAST_ORDINAL = 3_652_059                 # date(9999, 12, 31).toordinal()
 
 cdef enum:
-    MAX_TOP = 6
+    TOP_REASONS = 6
     NO_CODE = 255
     MAX_LINES = 512
-
-cdef int64_t EPOCH = EPOCH_ORDINAL
-cdef int LAST_DAY = LAST_ORDINAL
+    EPOCH = 719_163                      # date(1970, 1, 1).toordinal()
+    LAST_DAY = 3_652_059                 # date(9999, 12, 31).toordinal()
 
 
 class RecordDamaged(Exception):
@@ -477,7 +473,7 @@ cdef class Assessed:
         cdef Card card = self.scorer.card
         cdef int32_t order[MAX_LINES]
         cdef int32_t above[MAX_LINES]
-        cdef int i, k, n = 0, most = card.n_lines if full else MAX_TOP
+        cdef int i, k, n = 0, most = card.n_lines if full else TOP_REASONS
         cdef int32_t gain
         for i in range(card.n_lines):
             gain = self.points[i] - card.lines[i].best

@@ -6,7 +6,6 @@ import datetime as dt
 import json
 import re
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -202,12 +201,12 @@ def check_level(answer: Json, definition: Definition) -> None:
 
 
 @pytest.fixture(scope="module")
-def definition(service: Service) -> Iterator[Definition]:
+def definition(service: Service) -> Definition:
     caller = Client(service.port)
     answer = caller.get("/v1/models/kyb/1.0.0")
     caller.close()
     assert answer.status == 200, answer
-    yield Definition(answer.json["definition"])
+    return Definition(answer.json["definition"])
 
 
 # Generated profiles: any part may be absent, null, empty or at the edge of what is accepted.
@@ -228,14 +227,33 @@ def part(**members: st.SearchStrategy[Any]) -> st.SearchStrategy[Json]:
     return st.fixed_dictionaries({}, optional={name: st.none() | value for name, value in members.items()})
 
 
-POSITIVE_FIELDS = (
-    "total_assets current_assets receivables inventories fixed_assets current_liabilities long_term_liabilities "
-    "total_liabilities market_value_of_equity shares_outstanding"
-).split()
-SIGNED_FIELDS = (
-    "cash retained_earnings revenue cost_of_sales gross_profit sga_expense operating_expenses depreciation ebit "
-    "interest_expense ebt net_income operating_cash_flow"
-).split()
+POSITIVE_FIELDS = [
+    "total_assets",
+    "current_assets",
+    "receivables",
+    "inventories",
+    "fixed_assets",
+    "current_liabilities",
+    "long_term_liabilities",
+    "total_liabilities",
+    "market_value_of_equity",
+    "shares_outstanding",
+]
+SIGNED_FIELDS = [
+    "cash",
+    "retained_earnings",
+    "revenue",
+    "cost_of_sales",
+    "gross_profit",
+    "sga_expense",
+    "operating_expenses",
+    "depreciation",
+    "ebit",
+    "interest_expense",
+    "ebt",
+    "net_income",
+    "operating_cash_flow",
+]
 STATEMENT = part(
     period_end=DATES,
     period_months=st.integers(1, 36),
