@@ -18,7 +18,7 @@ from app.evidence.base import Findings, Gathered, Source
 from app.ids import Uuid7
 from app.profiles import read_item
 from app.registry import ModelUnknown, Registry
-from app.resilience.deadline import within
+from app.resilience.deadline import Deadline
 from app.store.base import Added, Row, Store
 from core import ENGINE_VERSION
 from core.model import ModelRefused
@@ -90,7 +90,7 @@ class Assessor:
         self.source = source
         self.store = store
         self.ids = ids
-        self._commit_timeout_s = commit_timeout_s
+        self._commit = Deadline(commit_timeout_s)
         self._item_limit_bytes = item_limit_bytes
         self._today = today or _today
 
@@ -109,7 +109,7 @@ class Assessor:
         if dry_run:
             return Answer(None, _encode_json(profile.business.id), assessed, gathered)
         row = self._row(tenant_id, profile, body, assessed, gathered, key)
-        added = await within(self.store.add(row), self._commit_timeout_s)
+        added = await self._commit.run(self.store.add(row))
         if added.existing is not None:
             return await self.restored(added.existing, replayed=True)
         return Answer(row.id, _encode_json(profile.business.id), assessed, gathered)
@@ -130,7 +130,7 @@ class Assessor:
             rows.extend(recorded)
             await asyncio.sleep(0)
         if rows:
-            added = iter(await within(self.store.add_many(rows), self._commit_timeout_s))
+            added = iter(await self._commit.run(self.store.add_many(rows)))
             outcomes = [_settled(o, added) if isinstance(o, Answer) else o for o in outcomes]
         started = perf_counter()
         for index, outcome_of_item in enumerate(outcomes):

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.resilience.batcher import Batcher, Closed, Overloaded
-from app.resilience.deadline import DeadlineExceeded, within
 
 
 class Gate:
@@ -185,52 +184,5 @@ def test_whatever_happens_each_waiter_gets_the_answer_to_its_own_item(steps: lis
             assert (type(future.exception()) is ValueError) if item < 0 else (future.result() == item * 2)
         assert max(map(len, gate.batches), default=0) <= max_batch
         assert batcher.items == sum(map(len, gate.batches))
-
-    asyncio.run(scenario())
-
-
-def test_an_answer_in_time_passes_the_deadline() -> None:
-    async def answer() -> int:
-        await asyncio.sleep(0)
-        return 3
-
-    async def scenario() -> None:
-        future = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().call_soon(future.set_result, 1)
-        assert await within(future, 60) == 1
-        assert await within(future, 60) == 1
-        assert await within(answer(), 60) == 3
-
-    asyncio.run(scenario())
-
-
-def test_after_the_deadline_the_wait_is_cancelled() -> None:
-    async def scenario() -> None:
-        future = asyncio.get_running_loop().create_future()
-        for awaitable in (future, asyncio.Event().wait()):
-            with pytest.raises(DeadlineExceeded) as late:
-                await within(awaitable, 0.001)
-            assert late.value.timeout_s == 0.001
-        assert future.cancelled()
-
-    asyncio.run(scenario())
-
-
-def test_errors_and_cancellation_pass_the_deadline_unchanged() -> None:
-    async def fail() -> None:
-        raise TimeoutError("its own")
-
-    async def scenario() -> None:
-        with pytest.raises(TimeoutError, match="its own"):
-            await within(fail(), 60)
-        future = asyncio.get_running_loop().create_future()
-        future.set_exception(OSError("line is down"))
-        with pytest.raises(OSError, match="line is down"):
-            await within(future, 60)
-        waiting = asyncio.create_task(within(asyncio.get_running_loop().create_future(), 60))
-        await turn()
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
 
     asyncio.run(scenario())

@@ -17,7 +17,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from app.resilience.batcher import Batcher, Closed
+from app.resilience.batcher import Batcher, Closed, Overloaded
 from app.store.base import (
     DECISIONS,
     LEVELS,
@@ -175,15 +175,20 @@ class SqliteStore:
 
     async def add(self, row: Row) -> Added:
         """Record the row; returns once it is committed. Raises as `Store.add` says."""
-        try:
-            answer = self.writes.put(row)
-        except Closed as closed:
-            raise StoreUnavailable("the store is closed") from closed
-        return await answer
+        return await self._put(row)
 
     async def add_many(self, rows: Sequence[Row]) -> list[Added | BaseException]:
         """As `add` for each row, in order; one row's error is its own answer."""
-        return await asyncio.gather(*map(self.add, rows), return_exceptions=True)
+        # Futures, not a task for each: a thousand tasks would hold the event loop for milliseconds.
+        return await asyncio.gather(*map(self._put, rows), return_exceptions=True)
+
+    def _put(self, row: Row) -> asyncio.Future[Added]:
+        try:
+            return self.writes.put(row)
+        except (Closed, Overloaded) as error:
+            refused: asyncio.Future[Added] = asyncio.get_running_loop().create_future()
+            refused.set_exception(_closed() if isinstance(error, Closed) else error)
+            return refused
 
     async def get(self, tenant_id: str, id: bytes) -> Row | None:
         """The tenant's assessment."""
@@ -240,8 +245,8 @@ class SqliteStore:
     async def _ask(self, batcher: Batcher[Query, list[Any]], sql: str, values: Values) -> list[Any]:
         try:
             answer = batcher.put((sql, values))
-        except Closed as closed:
-            raise StoreUnavailable("the store is closed") from closed
+        except Closed:
+            raise _closed() from None
         return await answer
 
     async def _send_rows(self, rows: list[Row]) -> list[Added | BaseException]:
@@ -268,6 +273,10 @@ class SqliteStore:
                     break
             # The log starts again only when all of it was copied, so the last few pages are copied between two batches.
             await self._writer.run(_copy_log)
+
+
+def _closed() -> StoreUnavailable:
+    return StoreUnavailable("the store is closed")
 
 
 def _write(rows: list[Row], connection: sqlite3.Connection) -> list[Added | BaseException]:
