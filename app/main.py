@@ -39,7 +39,7 @@ def _busy(detail: str) -> ProblemKind:
 
 PROBLEMS = ProblemTable().extended(
     {
-        StoreUnavailable: _busy("The record could not be committed, so nothing was recorded. Try again later."),
+        StoreUnavailable: _busy("The records cannot be read or written now, so nothing was recorded. Try again later."),
         Overloaded: _busy("Too many assessments wait to be recorded. Nothing was recorded. Try again later."),
         DeadlineExceeded: _busy(
             "The commit was not confirmed in time. "

@@ -75,13 +75,15 @@ class Round(Struct, frozen=True):
 
 
 class Measured(Struct, frozen=True):
-    """One contender over all rounds: medians. ratio: to the bare server, round by round."""
+    """One contender over all rounds: medians. ratio: to the bare server, round by round, with its least and most."""
 
     name: str
     per_second: float
     least: float
     most: float
     ratio: float
+    ratio_least: float
+    ratio_most: float
     target: float | None
     p50_ms: float
     p99_ms: float
@@ -163,12 +165,15 @@ def _answer_size(url: str, bodies: Sequence[bytes]) -> int:
 
 def _measured(contender: Contender, rounds: list[Round], bare: list[Round]) -> Measured:
     rates = [one.per_second for one in rounds]
+    ratios = [one.per_second / other.per_second for one, other in zip(rounds, bare, strict=True)]
     return Measured(
         contender.name,
         round(median(rates), 1),
         round(min(rates), 1),
         round(max(rates), 1),
-        round(median(one.per_second / other.per_second for one, other in zip(rounds, bare, strict=True)), 4),
+        round(median(ratios), 4),
+        round(min(ratios), 4),
+        round(max(ratios), 4),
         contender.target,
         round(median(one.p50_us for one in rounds) / 1000, 3),
         round(median(one.p99_us for one in rounds) / 1000, 3),
@@ -188,13 +193,14 @@ def table(comparison: Comparison) -> Table:
         caption_justify="left",
     )
     shown.add_column("server")
-    for heading in ("requests/s", "least", "most", "x bare", "target", "p50 ms", "p99 ms", "errors"):
+    for heading in ("requests/s", "least", "most", "x bare", "of rounds", "target", "p50 ms", "p99 ms", "errors"):
         shown.add_column(heading, justify="right")
     for one in comparison.measured:
         target = "" if one.target is None else f"{one.target:.2f} {'met' if one.met else 'missed'}"
         rates = [f"{rate:,.0f}" for rate in (one.per_second, one.least, one.most)]
+        spread = f"{one.ratio_least:.2f}-{one.ratio_most:.2f}"
         latencies = [f"{one.p50_ms:.2f}", f"{one.p99_ms:.2f}"]
-        shown.add_row(one.name, *rates, f"{one.ratio:.3f}", target, *latencies, str(one.errors))
+        shown.add_row(one.name, *rates, f"{one.ratio:.3f}", spread, target, *latencies, str(one.errors))
     return shown
 
 

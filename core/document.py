@@ -140,8 +140,8 @@ class _Builder:
                 first = holder.key_lines[key]
                 self.faults.add(key.line, key, f"the key stands twice (first on line {first})")
                 return
-            holder[key] = node
-            holder.key_lines[key] = key.line
+            holder[str(key)] = node
+            holder.key_lines[str(key)] = key.line
         elif isinstance(node, Text):
             self.keys[-1] = node
         else:

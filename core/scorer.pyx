@@ -362,7 +362,7 @@ cdef class Assessed:
     @property
     def completeness(self):
         """Share of the model's weight whose feature was known."""
-        return self.outcome.known / self.outcome.weight if self.outcome.weight else 1.0
+        return <double>self.outcome.known / self.outcome.weight if self.outcome.weight else 1.0
 
     def record(self):
         """The compact record: attributes, points, observed values, distress models and what followed."""

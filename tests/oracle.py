@@ -159,7 +159,7 @@ def _group(model: Model, industry: Any) -> str:
 
 
 def statement(profile: Any) -> Books:
-    """Both years' amounts, those of the year before as `prior.…`; flows over twelve months, next to nothing as nothing."""
+    """Both years' amounts, the year before as `prior.…`; flows over twelve months, next to nothing as nothing."""
     books: Books = {}
     for prefix, year in (("", "current"), ("prior.", "prior")):
         stated = getattr(profile.financials, year, None)

@@ -94,7 +94,7 @@ class Client:
         """Every assessment that a list holds, page by page."""
         cursor: str | None = None
         while True:
-            page = self.get("/v1/assessments", **query, **({"cursor": cursor} if cursor else {}))
+            page = self.get("/v1/assessments", None, **query, **({"cursor": cursor} if cursor else {}))
             assert page.status == 200, page
             yield from page.json["items"]
             cursor = page.json["next_cursor"]

@@ -7,6 +7,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from oracle import Value
+from strategies import AS_OF
+
 from app import wire
 from app.evidence.base import Findings
 from core.catalogue import Catalogue
@@ -14,8 +17,6 @@ from core.features import feature_row
 from core.loader import load
 from core.model import Model, ModelRefused
 from core.scorer import Scorer
-from oracle import Value
-from strategies import AS_OF
 
 TODAY = AS_OF.toordinal()
 CATALOGUE = Catalogue(wire.Profile, Findings)

@@ -21,8 +21,8 @@ AS_OF = dt.date(2026, 11, 23)
 Choose = Callable[[Sequence[Any]], Any]
 
 COUNTRIES = (
-    *("DE",) * 40, "PL", "FR", "US", "GB", "UK", "EL", "XK", "US-DE", "DE-BY", "UK-ENG", "KP", "IR", "MM", "BG", "RU", "AF", "TT",
-    "PA", "KY", "NG", "CN", "BR", "LU", "VU", "NO", "TW",
+    *("DE",) * 40, "PL", "FR", "US", "GB", "UK", "EL", "XK", "US-DE", "DE-BY", "UK-ENG", "KP", "IR", "MM",
+    "BG", "RU", "AF", "TT", "PA", "KY", "NG", "CN", "BR", "LU", "VU", "NO", "TW",
 )  # fmt: skip
 INDUSTRIES = (
     ("nace", "46.90"), ("nace", "64.1"), ("nace", "92"), ("nace", "C24.41"), ("nace", "01"), ("nace", "66 12"),

@@ -16,6 +16,9 @@ from service import Answer, Client, Crowd, Json, Service, Wire, named, serving, 
 
 CALLERS = 8
 
+FULL_BYTES = 40_960
+"""More than the shared index of the log takes, less than the log holds once a model was stored."""
+
 
 class Ledger:
     """What a crowd of callers was told: the id of each key that was acknowledged. Every key has its own business."""
@@ -111,30 +114,35 @@ def test_one_of_two_workers_is_killed_and_nothing_acknowledged_is_lost(tmp_path:
         ledger.check(service)
 
 
+def start_of_ids(client: Client) -> str:
+    """What all request ids of one worker begin with."""
+    return client.get("/health").headers["x-request-id"][:16]
+
+
 def test_two_workers_answer_from_one_file(tmp_path: Path) -> None:
     with serving(tmp_path / "service", WORKERS="2") as service:
-        wait_until(lambda: len(service.workers()) == 2, "both workers run")
-        clients = [service.client() for _ in range(24)]
-        with ThreadPoolExecutor(len(clients)) as pool:
-            made = list(pool.map(lambda client: client.recorded(named("Shared Ltd")), clients))
-            # A connection stays with its worker: two different starts of a request id show that both answered.
-            starts = {client.get("/health").headers["x-request-id"][:16] for client in clients}
-            assert len(starts) == 2
-            for client in clients:
-                found = list(pool.map(client_get(client), [one["id"] for one in made[:1]]))
-                assert found == made[:1]
-        for one in made:
-            for client in clients:
-                assert client.get(f"/v1/assessments/{one['id']}").json == one
-        key = {"Idempotency-Key": "one-for-both"}
-        with ThreadPoolExecutor(len(clients)) as pool:
-            answers = list(pool.map(lambda client: client.assess(named("Once Ltd", id="once"), key), clients))
-        assert {answer.status for answer in answers} == {201}
-        assert len({answer.json["id"] for answer in answers}) == 1
+        by_worker: dict[str, Client] = {}
 
+        def both_met() -> bool:
+            # A connection stays with its worker.
+            client = service.client()
+            by_worker.setdefault(start_of_ids(client), client)
+            return len(by_worker) == 2
 
-def client_get(client: Client) -> Json:
-    return lambda id: client.get(f"/v1/assessments/{id}").json
+        wait_until(both_met, "connections to both workers, each of which makes request ids of its own")
+        one, other = by_worker.values()
+        for client, reader in ((one, other), (other, one)):
+            made = client.recorded(named("Shared Ltd", id="shared"))
+            assert reader.get(f"/v1/assessments/{made['id']}").json == made
+            assert next(reader.walk(business_id="shared")) == made
+            assert reader.post(f"/v1/assessments/{made['id']}/replay", b"").json == {"identical": True}
+        with ThreadPoolExecutor(2) as pool:
+            for number in range(50):
+                profile, key = named("Once Ltd", id=f"once-{number}"), {"Idempotency-Key": f"key-{number}"}
+                answers = list(pool.map(lambda client, p=profile, k=key: client.assess(p, k), (one, other)))
+                assert [answer.status for answer in answers] == [201, 201]
+                assert answers[0].json == answers[1].json
+        assert len([a for a in one.walk(limit=200) if a["business_id"].startswith("once")]) == 50
 
 
 def begun(service: Service, body: bytes) -> Wire:
@@ -240,7 +248,7 @@ def limit_files(service: Service, size: int) -> None:
 def test_on_a_full_disk_nothing_is_acknowledged_and_afterwards_the_service_goes_on(service: Service) -> None:
     client = service.client()
     before = client.recorded(named("Before Ltd"))
-    limit_files(service, 4096)
+    limit_files(service, FULL_BYTES)
     for _ in range(3):
         unavailable(client.assess(named("Full Ltd", id="full"), {"Idempotency-Key": "full"}))
         batch = client.post("/v1/assessments/batch", {"items": [named("Full Ltd", id="full")] * 3})
@@ -263,7 +271,7 @@ def test_a_disk_that_fills_under_load_and_is_freed_loses_nothing(service: Servic
         for cycle in range(1, 4):
             wait_until(lambda: len(ledger.acknowledged) >= 200 * cycle, "the callers are answered")  # noqa: B023
             refused = len(ledger.refused)
-            limit_files(service, 4096)
+            limit_files(service, FULL_BYTES)
             wait_until(lambda: len(ledger.refused) >= refused + 20, "the callers are refused")  # noqa: B023
             limit_files(service, resource.RLIM_INFINITY)
     for answer in ledger.refused:
@@ -299,3 +307,19 @@ def test_a_database_file_that_vanishes_is_not_written_into_the_void(service: Ser
     service.kill()
     service.start()
     assert service.client().get(f"/v1/assessments/{made['id']}").json == made
+
+
+def test_records_go_into_the_database_that_stands_at_the_path_now(tmp_path: Path) -> None:
+    """As when a backup is put in place under a running service."""
+    with serving(tmp_path / "other") as other:
+        kept = other.client().recorded(named("Kept Ltd"))
+        assert other.terminate() == 0
+    with serving(tmp_path / "service") as service:
+        client = service.client()
+        client.recorded(named("Before Ltd"))
+        (service.folder / "data").rename(service.folder / "old")
+        (other.folder / "data").rename(service.folder / "data")
+        made = client.recorded(named("After Ltd"))
+        service.kill()
+        service.start()
+        assert list(service.client().walk()) == [made, kept]

@@ -289,7 +289,6 @@ WRONG: list[Any] = [
     "profile",
     42,
     wire.Business("A", "DE"),
-    wire.Profile(None),  # type: ignore[arg-type]
     wire.Profile(Sub(name="A", jurisdiction="DE")),
     wire.Profile({"name": "A"}),  # type: ignore[arg-type]
     profile(jurisdiction=7),
@@ -338,7 +337,7 @@ def test_findings_of_a_wrong_type_are_a_type_error() -> None:
         None,
         {},
         ScreeningFacts(),
-        Findings(screening=None),
+        Findings(screening={}),
         Findings(screening=ScreeningFacts(pep_found=1)),
     ):  # type: ignore[arg-type]
         with pytest.raises(TypeError):
@@ -358,9 +357,9 @@ def test_a_number_too_large_for_a_double_is_refused_and_one_that_is_not_finite_i
         assert (found["employees"], found["return_on_assets"], found["distress_model"]) == (None, None, "none")
 
 
-def test_a_struct_that_was_never_filled_counts_as_missing_throughout() -> None:
-    empty = wire.Business.__new__(wire.Business)
-    assert row(scorer(), wire.Profile(empty))["jurisdiction_class"] is None
+def test_a_required_part_that_is_missing_all_the_same_counts_as_missing() -> None:
+    for p in (wire.Profile(None), wire.Profile(wire.Business("A", None))):  # type: ignore[arg-type]
+        assert row(scorer(), p, Findings(screening=None))["jurisdiction_class"] is None  # type: ignore[arg-type]
 
 
 def test_an_extractor_is_asked_for() -> None:
@@ -374,7 +373,8 @@ def test_a_new_characteristic_on_an_existing_field_needs_the_model_file_only() -
         (
             "\ncharacteristics:\n",
             "\ncharacteristics:\n"
-            "  - name: x_layers\n    title: Layers\n    category: reputational\n    feature: x_layers\n    attributes:\n"
+            "  - name: x_layers\n    title: Layers\n    category: reputational\n    feature: x_layers\n"
+            "    attributes:\n"
             '      - {when: "(-inf, inf)", points: 0, code: X_ANY, message: "Known."}\n'
             '      - {when: missing, points: 0, code: X_MISSING, message: "Unknown."}\n',
         ),

@@ -77,7 +77,7 @@ class Definition:
         return {group for name, group in self.group_of.items() if self.characteristics[name]["category"] == category}
 
     def band(self, score: int) -> str:
-        return [level for level, mark in self.bands if score >= mark][-1]
+        return str([level for level, mark in self.bands if score >= mark][-1])
 
 
 def check(answer: Json, definition: Definition) -> None:

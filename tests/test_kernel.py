@@ -95,7 +95,7 @@ def test_open_and_closed_bounds_and_codes_that_no_value_has(row: list[float], po
 
 
 def candidates() -> list[list[oracle.Value]]:
-    """For each feature of the model the values worth trying: missing, every value, every bound and what is beside it."""
+    """For each feature the values worth trying: missing, every value, every bound and what is beside it."""
     found: dict[str, set[oracle.Value]] = {name: {None} for name in model().features}
     for feature in model().features.values():
         found[feature.name] |= {-1e15, -1.0, 0.0, 1.0, 50.0, 1e15} if feature.values is None else set(feature.values)

@@ -30,11 +30,23 @@ READ_HEADERS = frozenset(
 )
 REQUEST_ID_CHARS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
 REQUEST_ID_LIMIT = 128
-_ID_START = os.urandom(8).hex().encode("ascii")
-_ids = count(int.from_bytes(os.urandom(6), "big"))
+_id_start = b""
+_ids = count()
 
 DRAIN_FACTOR = 8
 """How many times the limit of a body is read and thrown away, so that the client gets to read its 413."""
+
+
+def _start_ids() -> None:
+    """Request ids made here are random per process, then counting."""
+    global _id_start, _ids
+    _id_start = os.urandom(8).hex().encode("ascii")
+    _ids = count(int.from_bytes(os.urandom(6), "big"))
+
+
+_start_ids()
+# Workers are forked from a process that has this module: without a new start they would all make the same ids.
+os.register_at_fork(after_in_child=_start_ids)
 
 
 class Disconnected(Exception):
@@ -83,7 +95,7 @@ class Request:
         if own_id is not None and 0 < len(own_id) <= REQUEST_ID_LIMIT and REQUEST_ID_CHARS.issuperset(own_id):
             self.id = own_id
         else:
-            self.id = b"%s%016x" % (_ID_START, next(_ids))
+            self.id = b"%s%016x" % (_id_start, next(_ids))
         if size_bytes > HEADER_LIMIT_BYTES:
             raise HeadersTooLarge(HEADER_LIMIT_BYTES)
         if repeated:

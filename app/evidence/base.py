@@ -10,7 +10,7 @@ from msgspec import Struct
 from app import wire
 
 
-class ScreeningFacts(Struct, frozen=True, gc=False):
+class ScreeningFacts(Struct, frozen=True, array_like=True, gc=False):
     """The part of a screening that features may read. None where nothing was screened.
 
     sanctioned_share_pct: share (percent) held together by owners with a confirmed sanctions match.
@@ -23,7 +23,7 @@ class ScreeningFacts(Struct, frozen=True, gc=False):
     pep_found: bool | None = None
 
 
-class Findings(Struct, frozen=True, gc=False):
+class Findings(Struct, frozen=True, array_like=True, gc=False):
     """All evidence of one assessment: the root of the paths `evidence.*` in a model file."""
 
     screening: ScreeningFacts = ScreeningFacts()
