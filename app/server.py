@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import errno
 import logging
 import math
+import signal
 import socket
+import sys
 from functools import partial
 
 from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes, TaskImpl
@@ -25,6 +28,8 @@ from app.store.sqlite import SqliteStore
 from core.model import ModelRefused
 
 log = logging.getLogger(__name__)
+
+PR_SET_PDEATHSIG = 1
 
 
 class StartRefused(Exception):
@@ -62,8 +67,15 @@ def run(loaded: Loaded) -> None:
 
 def load_worker(settings: Settings) -> Gate:
     """The application, in the worker's own process."""
+    _end_with_parent()
     logging.basicConfig(level=settings.logging.level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     return create_app(settings)
+
+
+def _end_with_parent() -> None:
+    """On Linux, be told to stop when the parent is killed: an orphan would go on serving, unseen, and keep the port."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def check_model(settings: Settings) -> None:

@@ -28,6 +28,7 @@ class Field:
     """One field: where it stands, what it holds, and the struct type that owns it.
 
     steps: attribute names from the root; a step that ends in `[]` goes into a list's members.
+    shape: of a text that is a code: `A` stands for a letter A to Z, `9` for a digit, `X` for either.
     """
 
     path: str
@@ -37,6 +38,7 @@ class Field:
     values: tuple[str, ...] = ()
     item: type | None = None
     required: bool = False
+    shape: str = ""
 
     @property
     def in_list(self) -> bool:
@@ -102,7 +104,8 @@ def _field(
             yield from _field(owner, False, f"{path}[]", into, (member, member_extra))
     else:
         values = tuple(str(value) for value in info.values) if isinstance(info, inspect.LiteralType) else ()
-        yield Field(path, _scalar_kind(info, extra), steps, owner, values=values, required=required)
+        shape = extra.get("shape", "")
+        yield Field(path, _scalar_kind(info, extra), steps, owner, values=values, required=required, shape=shape)
 
 
 def _stripped(info: Any) -> tuple[Any, dict[str, Any]]:

@@ -80,7 +80,10 @@ class NodePlan:
 
 @dataclass(slots=True)
 class SourcePlan:
-    """Where countries (or dates) are read: a field, a list's members, or a field of a list's members."""
+    """Where countries, dates or codes are read: a field, a list's members, or a field of a list's members.
+
+    shape: of a code, as catalogue.Field has it; empty for countries and dates.
+    """
 
     node: int
     owner: type | None
@@ -88,6 +91,7 @@ class SourcePlan:
     member: type | None
     member_name: str
     path: str
+    shape: str
 
 
 @dataclass(slots=True)
@@ -132,7 +136,7 @@ class ExtractionPlan:
     industries: Industries
     nodes: list[NodePlan] = field(default_factory=list)
     country_sources: list[SourcePlan] = field(default_factory=list)
-    date_sources: list[SourcePlan] = field(default_factory=list)
+    checked_sources: list[SourcePlan] = field(default_factory=list)
     ops: list[OpPlan] = field(default_factory=list)
     intervals: list[tuple[float, float]] = field(default_factory=list)
     industry: tuple[int, type, str, type] | None = None
@@ -163,7 +167,8 @@ class _Planner:
     def build(self) -> ExtractionPlan:
         plan, fields = self.plan, self.catalogue.fields
         plan.country_sources = [self._source(f) for f in self.catalogue.of_kind("country")]
-        plan.date_sources = [self._source(f) for f in self.catalogue.of_kind("date")]
+        checked = [f for f in fields.values() if f.kind == "date" or f.shape]
+        plan.checked_sources = [self._source(f) for f in checked]
         for f in self.catalogue.of_kind("industry"):
             assert f.item is not None
             plan.industry = (self._holder(f), f.owner, f.steps[-1], f.item)
@@ -200,10 +205,10 @@ class _Planner:
     def _source(self, f: Field) -> SourcePlan:
         head, into, rest = f.path.partition("[]")
         if not into:
-            return SourcePlan(self._holder(f), f.owner, f.steps[-1], None, "", f.path)
+            return SourcePlan(self._holder(f), f.owner, f.steps[-1], None, "", f.path, f.shape)
         holder = self.catalogue.fields[head]
         member = f.owner if rest else None
-        return SourcePlan(self._holder(f), holder.owner, holder.steps[-1], member, rest.removeprefix("."), f.path)
+        return SourcePlan(self._holder(f), holder.owner, holder.steps[-1], member, rest.removeprefix("."), f.path, f.shape)
 
     def _op(self, feature: Feature) -> OpPlan:
         if feature.kind in ("value", "age"):

@@ -18,12 +18,13 @@ cdef struct Node:                    # a struct inside profile or evidence
     Slot slot
     PyObject* type
 
-cdef struct Source:                  # where countries or dates are read
+cdef struct Source:                  # where countries, dates or codes are read
     int32_t node
     Slot slot
     bint is_list
     bint in_member
     Slot member
+    const char* shape                # of a code; NULL for countries and dates
 
 cdef struct Found:                   # what one country field of a profile holds
     int32_t first, count             # into Countries.numbers
@@ -73,8 +74,8 @@ cdef class Extractor:
     cdef int32_t n_nodes
     cdef Source* countries
     cdef int32_t n_countries
-    cdef Source* dates
-    cdef int32_t n_dates
+    cdef Source* checked             # dates and codes
+    cdef int32_t n_checked
     cdef Where* wheres
     cdef double* intervals
     cdef int32_t* op_sources
@@ -100,7 +101,7 @@ cdef class Extractor:
     cdef int _locate(self, object profile, object findings, PyObject** at) except -1
     cdef double _field(self, const Op* op, PyObject** at, int as_of) except? -7.0
     cdef bint _read_countries(self, PyObject** at, Countries* out) except -1
-    cdef bint _dates_are_past(self, PyObject** at, int last) except -1
+    cdef bint _values_can_be(self, PyObject** at, int last) except -1
     cdef bint _shares_add_up(self, PyObject** at) except -1
     cdef int _industry_number(self, PyObject** at) except -3
     cdef int _read_books(self, PyObject** at, Books* books) except -1

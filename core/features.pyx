@@ -8,6 +8,7 @@ the call. Lists of countries become lists of numbers once, however many features
 state of a profile, so threads may share one.
 """
 
+from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.datetime cimport (
     PyDate_Check, PyDateTime_GET_DAY, PyDateTime_GET_MONTH, PyDateTime_GET_YEAR, import_datetime,
 )
@@ -20,7 +21,7 @@ from cpython.unicode cimport PyUnicode_CheckExact
 from libc.math cimport NAN, isnan
 from libc.stdint cimport int32_t, uint8_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, strlen
 
 from core.ratios cimport N_DISTRESS, N_STATEMENT, Books, Distress, amount, compute_distress, count_statement_faults
 from core.rounding cimport round9
@@ -30,6 +31,11 @@ from core.ratios import FLOW_FIELDS, STATEMENT_FIELDS
 from core.validity import DAYS_AHEAD, MAX_SHARES_PCT, ProfileInvalid, profile_faults
 
 __all__ = ["Extractor", "feature_row"]
+
+cdef extern from "Python.h":
+    bint PyUnicode_IS_ASCII(object text) noexcept
+    Py_ssize_t PyUnicode_GET_LENGTH(object text) noexcept
+    void* PyUnicode_DATA(object text) noexcept
 
 cdef extern from *:
     """
@@ -108,12 +114,28 @@ cdef inline PyObject* _read(PyObject* struct, const Slot* slot) except? NULL:
     return slot_value(struct, slot.offset)
 
 
-cdef inline bint _is_after(PyObject* date, int last) except -1:
-    if date == NULL:
+cdef inline bint _can_be(PyObject* value, const Source* source, int last) except -1:
+    """Whether a date is not after the last one accepted, or a code has its shape; a missing one can be."""
+    if value == NULL:
+        return True
+    if source.shape != NULL:
+        return _has_shape(_text(value), source.shape)
+    if not PyDate_Check(<object>value):
+        _mismatch(value, "date")
+    return _ordinal(<object>value) <= last
+
+
+cdef inline bint _has_shape(PyObject* text, const char* shape) noexcept:
+    """Whether a text is made as catalogue.Field.shape says."""
+    cdef const uint8_t* p
+    cdef Py_ssize_t i, n = strlen(shape)
+    if not PyUnicode_IS_ASCII(<object>text) or PyUnicode_GET_LENGTH(<object>text) != n:
         return False
-    if not PyDate_Check(<object>date):
-        _mismatch(date, "date")
-    return _ordinal(<object>date) > last
+    p = <const uint8_t*>PyUnicode_DATA(<object>text)
+    for i in range(n):
+        if not ((65 <= p[i] <= 90 and shape[i] != 57) or (48 <= p[i] <= 57 and shape[i] != 65)):
+            return False
+    return True
 
 
 cdef inline double _number(PyObject* value) except? -7.0:
@@ -178,15 +200,15 @@ cdef class Extractor:
         for i, node in enumerate(plan.nodes, 2):
             self.nodes[i] = Node(node.parent, _slot(node.owner, node.name), <PyObject*>node.type)
             self._kept.append(node.type)
-        self.n_countries, self.n_dates = len(plan.country_sources), len(plan.date_sources)
+        self.n_countries, self.n_checked = len(plan.country_sources), len(plan.checked_sources)
         if self.n_countries > MAX_COUNTRY_FIELDS:
             raise ValueError(f"the profile has more than {MAX_COUNTRY_FIELDS} country fields")
         self.countries = <Source*>_array(self.n_countries, sizeof(Source))
-        self.dates = <Source*>_array(self.n_dates, sizeof(Source))
+        self.checked = <Source*>_array(self.n_checked, sizeof(Source))
         for i, source in enumerate(plan.country_sources):
             self._plan_source(&self.countries[i], source)
-        for i, source in enumerate(plan.date_sources):
-            self._plan_source(&self.dates[i], source)
+        for i, source in enumerate(plan.checked_sources):
+            self._plan_source(&self.checked[i], source)
         self.intervals = <double*>_array(2 * len(plan.intervals), sizeof(double))
         for i, (low, high) in enumerate(plan.intervals):
             self.intervals[2 * i], self.intervals[2 * i + 1] = low, high
@@ -209,6 +231,9 @@ cdef class Extractor:
 
     cdef int _plan_source(self, Source* out, source) except -1:
         out.node = source.node
+        shape = source.shape.encode()
+        self._kept.append(shape)
+        out.shape = PyBytes_AS_STRING(shape) if shape else NULL
         out.slot = _slot(source.owner, source.name)
         out.is_list = "[]" in source.path
         out.in_member = source.member is not None
@@ -266,7 +291,7 @@ cdef class Extractor:
     def __dealloc__(self):
         free(self.nodes)
         free(self.countries)
-        free(self.dates)
+        free(self.checked)
         free(self.wheres)
         free(self.intervals)
         free(self.op_sources)
@@ -305,7 +330,7 @@ cdef class Extractor:
         self._locate(profile, findings, at)
         industry = self._industry_number(at)
         valid = industry > -2 and self._read_countries(at, countries)
-        valid = valid and self._dates_are_past(at, as_of + AHEAD) and self._shares_add_up(at)
+        valid = valid and self._values_can_be(at, as_of + AHEAD) and self._shares_add_up(at)
         if not valid:
             raise ProfileInvalid(profile_faults(profile, self.catalogue, self.plan, as_of))
         self._read_books(at, books)
@@ -367,7 +392,7 @@ cdef class Extractor:
             return _flag(value)
         if op.kind == CATEGORY:
             return _code(value, op.values)
-        # _dates_are_past has seen that it is a date
+        # _values_can_be has seen that it is a date
         return NAN if value == NULL else round9((as_of - _ordinal(<object>value)) / DAYS_A_YEAR)
 
     cdef double _ratio(self, const Op* op, const Books* books) noexcept:
@@ -431,24 +456,25 @@ cdef class Extractor:
         cdef PyObject* number = PyDict_GetItem(self._country_index, <object>_text(text))
         return PyLong_AsLong(<object>number) if number != NULL else self.plan.countries.find(<object>text)
 
-    cdef bint _dates_are_past(self, PyObject** at, int last) except -1:
+    cdef bint _values_can_be(self, PyObject** at, int last) except -1:
+        """Whether every date and code of the profile can be. last: ordinal of the last date accepted."""
         cdef int32_t i
         cdef Py_ssize_t k
         cdef const Source* source
         cdef PyObject* value
-        for i in range(self.n_dates):
-            source = &self.dates[i]
+        for i in range(self.n_checked):
+            source = &self.checked[i]
             value = at[source.node]
             if value != NULL:
                 value = _read(value, &source.slot)
             if value == NULL:
                 continue
             if not source.is_list:
-                if _is_after(value, last):
+                if not _can_be(value, source, last):
                     return False
                 continue
             for k in range(PyList_GET_SIZE(<object>_list(value))):
-                if _is_after(_read(<PyObject*>PyList_GET_ITEM(<object>value, k), &source.member), last):
+                if not _can_be(_read(<PyObject*>PyList_GET_ITEM(<object>value, k), &source.member), source, last):
                     return False
         return True
 

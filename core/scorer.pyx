@@ -2,15 +2,15 @@
 """The scorer: one model made ready, profiles in, assessed profiles out; each can be recorded, restored and rendered.
 
 # Design: an answer is assembled from bytes prepared per characteristic and attribute when the model is loaded; only
-numbers are formatted for each answer (PERF: benchmarks/test_core.py::test_render). A record holds attributes, points
-and observed values, not the answer: the model of the same sha256 turns it back into the same bytes.
+numbers are formatted for each answer (PERF: benchmarks/test_core.py::test_render). A record holds attributes (their
+points follow) and observed values, not the answer: the model of the same sha256 turns it back into the same bytes.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.math cimport NAN, isnan
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memcpy, strlen
+from libc.string cimport memcpy, memset, strlen
 
 cimport cython
 
@@ -30,7 +30,6 @@ RECORD_FORMAT = 1
 
 cdef enum:
     TOP_REASONS = 6
-    NO_CODE = 255
     MAX_LINES = 512
     EPOCH = 719_163                      # date(1970, 1, 1).toordinal()
     LAST_DAY = 3_652_059                 # date(9999, 12, 31).toordinal()
@@ -103,7 +102,7 @@ cdef class Scorer:
     cdef Text base_text, tail
     cdef Py_ssize_t full_bytes           # upper bound of the prepared part of an answer
     cdef readonly int n_number_lines
-    cdef readonly Py_ssize_t record_bytes
+    cdef readonly Py_ssize_t record_bytes   # the most that a record can have
     cdef char* scratch
     cdef Py_ssize_t capacity
 
@@ -143,8 +142,8 @@ cdef class Scorer:
         for i in range(self.card.n_lines):
             self.n_number_lines += not self.card.lines[i].is_category
         self.record_bytes = (
-            sizeof(Header) + self.card.n_lines * 3 + self.n_number_lines * 8 + (self.card.n_lines - self.n_number_lines)
-            + N_DISTRESS * 12
+            sizeof(Header) + self.card.n_lines + (self.card.n_lines + 7) // 8 + self.n_number_lines * 8
+            + (self.card.n_lines - self.n_number_lines) + 2 + N_DISTRESS * 12
         )
 
     def __dealloc__(self):
@@ -243,27 +242,37 @@ cdef class Scorer:
         """The Assessed that wrote a record. Raises RecordDamaged for what this model cannot have written."""
         cdef Assessed assessed = Assessed.__new__(Assessed, self)
         cdef const char* at = PyBytes_AS_STRING(record)
+        cdef const char* end = at + PyBytes_GET_SIZE(record)
+        cdef const char* given
         cdef Header header
         cdef int i
-        cdef int16_t points
-        if PyBytes_GET_SIZE(record) != self.record_bytes:
-            raise RecordDamaged(f"a record of this model has {self.record_bytes} bytes, not {len(record)}")
+        if end - at < <Py_ssize_t>sizeof(Header):
+            raise RecordDamaged("it is too short")
         memcpy(&header, at, sizeof(Header))
         if header.format != RECORD_FORMAT or header.n_lines != self.card.n_lines:
             raise RecordDamaged(f"format {header.format} with {header.n_lines} characteristics is not of this model")
         if not 1 <= header.as_of <= LAST_DAY:
             raise RecordDamaged(f"{header.as_of} is not the ordinal of a day")
         at += sizeof(Header)
+        memcpy(assessed.attributes, _take(&at, end, self.card.n_lines), self.card.n_lines)
+        given = _take(&at, end, (self.card.n_lines + 7) // 8)
         for i in range(self.card.n_lines):
-            memcpy(&points, at, 2)
-            assessed.points[i] = points
-            at += 2
-        memcpy(assessed.attributes, at, self.card.n_lines)
-        at += self.card.n_lines
-        for i in range(self.card.n_lines):
-            at = self._restore_line(assessed, i, at)
-        memcpy(assessed.distress.value, at, N_DISTRESS * 8)
-        memcpy(assessed.distress.lacking, at + N_DISTRESS * 8, N_DISTRESS * 4)
+            assessed.observed[i] = NAN
+            if given[i // 8] >> i % 8 & 1:
+                if self.card.lines[i].is_category:
+                    assessed.observed[i] = <uint8_t>_take(&at, end, 1)[0]
+                else:
+                    memcpy(&assessed.observed[i], _take(&at, end, 8), 8)
+            self._restore_line(assessed, i)
+        given = _take(&at, end, 2)
+        for i in range(N_DISTRESS):
+            assessed.distress.value[i], assessed.distress.lacking[i] = NAN, 0
+            if given[0] >> i & 1:
+                memcpy(&assessed.distress.value[i], _take(&at, end, 8), 8)
+            if given[1] >> i & 1:
+                memcpy(&assessed.distress.lacking[i], _take(&at, end, 4), 4)
+        if at != end:
+            raise RecordDamaged("it is too long")
         assessed.distress.chosen = header.chosen
         self._check_distress(&assessed.distress)
         self.card.sum_up(assessed.points, assessed.attributes, &assessed.outcome)
@@ -278,30 +287,21 @@ cdef class Scorer:
         assessed.as_of = header.as_of
         return assessed
 
-    cdef const char* _restore_line(self, Assessed assessed, int i, const char* at) except NULL:
-        """Read what a characteristic saw; its attribute and points must follow from it. Returns the place after it."""
+    cdef int _restore_line(self, Assessed assessed, int i) except -1:
+        """Check that a characteristic's attribute follows from what it saw, and give it its points."""
         cdef const Line* line = &self.card.lines[i]
         cdef int32_t attribute = assessed.attributes[i]
         cdef int32_t end = self.card.lines[i + 1].first_attribute if i + 1 < self.card.n_lines else self.n_attributes
-        cdef uint8_t code
-        if line.is_category:
-            code = <uint8_t>at[0]
-            if code != NO_CODE and code >= self.n_codes[i]:
-                raise RecordDamaged("a category has no such value")
-            assessed.observed[i] = NAN if code == NO_CODE else code
-            at += 1
-        else:
-            memcpy(&assessed.observed[i], at, 8)
-            at += 8
+        if line.is_category and assessed.observed[i] >= self.n_codes[i]:
+            raise RecordDamaged("a category has no such value")
         if not _is_shown(assessed.observed[i]):
             raise RecordDamaged("an observed value has more than nine digits")
         if attribute >= end - line.first_attribute:
             raise RecordDamaged("a characteristic has no such attribute")
         if attribute != line.not_applicable and attribute != self.card.choose(line, assessed.observed[i]):
             raise RecordDamaged("an attribute does not follow from the observed value")
-        if assessed.points[i] != self.card.points_of[line.first_attribute + attribute]:
-            raise RecordDamaged("an attribute has other points")
-        return at
+        assessed.points[i] = self.card.points_of[line.first_attribute + attribute]
+        return 0
 
     cdef int _check_distress(self, const Distress* distress) except -1:
         cdef int i
@@ -365,35 +365,47 @@ cdef class Assessed:
         return <double>self.outcome.known / self.outcome.weight if self.outcome.weight else 1.0
 
     def record(self):
-        """The compact record: attributes, points, observed values, distress models and what followed."""
+        """The compact record: attributes (and so points), observed values, distress models and what followed."""
         cdef Scorer scorer = self.scorer
         cdef Card card = scorer.card
-        cdef bytes record = PyBytes_FromStringAndSize(NULL, scorer.record_bytes)
-        cdef char* at = PyBytes_AS_STRING(record)
+        cdef char* begin = scorer._room(scorer.record_bytes)
+        cdef char* at = begin
+        cdef char* given
         cdef Header header
         cdef int i
-        cdef int16_t points
         header.format, header.n_lines, header.as_of = RECORD_FORMAT, card.n_lines, self.as_of
         header.level, header.decision, header.chosen = self.outcome.level, self.outcome.decision, self.distress.chosen
         header.score, header.overrides, header.floors = self.outcome.score, self.outcome.overrides, self.outcome.floors
         memcpy(at, &header, sizeof(Header))
         at += sizeof(Header)
-        for i in range(card.n_lines):
-            points = <int16_t>self.points[i]
-            memcpy(at, &points, 2)
-            at += 2
         memcpy(at, self.attributes, card.n_lines)
         at += card.n_lines
+        given = at
+        memset(given, 0, (card.n_lines + 7) // 8)
+        at += (card.n_lines + 7) // 8
         for i in range(card.n_lines):
+            if isnan(self.observed[i]):
+                continue
+            given[i // 8] |= <char>(1 << i % 8)
             if card.lines[i].is_category:
-                at[0] = <char>(NO_CODE if isnan(self.observed[i]) else <int>self.observed[i])
+                at[0] = <char><int>self.observed[i]
                 at += 1
             else:
                 memcpy(at, &self.observed[i], 8)
                 at += 8
-        memcpy(at, self.distress.value, N_DISTRESS * 8)
-        memcpy(at + N_DISTRESS * 8, self.distress.lacking, N_DISTRESS * 4)
-        return record
+        given = at
+        given[0] = given[1] = 0
+        at += 2
+        for i in range(N_DISTRESS):
+            if not isnan(self.distress.value[i]):
+                given[0] |= <char>(1 << i)
+                memcpy(at, &self.distress.value[i], 8)
+                at += 8
+            if self.distress.lacking[i]:
+                given[1] |= <char>(1 << i)
+                memcpy(at, &self.distress.lacking[i], 4)
+                at += 4
+        return PyBytes_FromStringAndSize(begin, at - begin)
 
     def render(
         self, bytes id, bytes business_id not None, bint full, bytes screening not None, bytes evidence not None,
@@ -574,6 +586,15 @@ cdef void _conclude(Card card, const Work* work) noexcept nogil:
     card.conclude(work.row, work.points, work.attributes, work.outcome)
     for i in range(card.n_lines):
         work.observed[i] = work.row[card.lines[i].feature]
+
+
+cdef inline const char* _take(const char** at, const char* end, Py_ssize_t count) except NULL:
+    """The next bytes of a record, which must be there."""
+    cdef const char* start = at[0]
+    if end - start < count:
+        raise RecordDamaged("it is too short")
+    at[0] = start + count
+    return start
 
 
 cdef inline char* _put(char* at, const char* text) noexcept:

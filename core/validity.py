@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
 from core.catalogue import Catalogue, Field
@@ -46,12 +47,31 @@ def _all(profile: Any, catalogue: Catalogue, plan: ExtractionPlan, as_of: int) -
             if date.toordinal() > as_of + DAYS_AHEAD:
                 last = dt.date.fromordinal(as_of + DAYS_AHEAD)
                 yield pointer, f"{date} lies in the future; the last date accepted today is {last} (UTC)"
+    for field in catalogue.fields.values():
+        for pointer, text in _values(profile, field) if field.shape else ():
+            if not _has_shape(text, field.shape):
+                yield pointer, f'"{text}" is not {_shape_words(field.shape)}'
     total = 0.0
     for _, share in _values(profile, catalogue.fields["ownership.owners[].share_pct"]):
         total += share  # one by one, as the fast path does: sum() of Python 3.12 on would round otherwise
     if rounded(total) > MAX_SHARES_PCT:
         detail = f"the owners' shares add up to {total:.9g} %; effective shares cannot exceed {MAX_SHARES_PCT} %"
         yield "/ownership/owners", detail
+
+
+_SHAPES = {
+    "A": (set("ABCDEFGHIJKLMNOPQRSTUVWXYZ"), "capital letters"),
+    "9": (set("0123456789"), "digits"),
+    "X": (set("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"), "capital letters or digits"),
+}
+
+
+def _has_shape(text: str, shape: str) -> bool:
+    return len(text) == len(shape) and all(letter in _SHAPES[kind][0] for letter, kind in zip(text, shape, strict=True))
+
+
+def _shape_words(shape: str) -> str:
+    return " and then ".join(f"{len(list(run))} {_SHAPES[kind][1]}" for kind, run in groupby(shape))
 
 
 def _country_fault(text: str, countries: Countries) -> str:

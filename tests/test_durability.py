@@ -119,6 +119,16 @@ def start_of_ids(client: Client) -> str:
     return client.get("/health").headers["x-request-id"][:16]
 
 
+def test_workers_end_when_the_process_that_started_them_is_killed(tmp_path: Path) -> None:
+    with serving(tmp_path / "service", WORKERS="2") as service:
+        made = service.client().recorded(named("Orphaned Ltd"))
+        os.kill(service.process.pid, signal.SIGKILL)
+        service.process.wait()
+        wait_until(lambda: refuses_connections(service), "no orphan keeps the port")
+        service.start()
+        assert service.client().get(f"/v1/assessments/{made['id']}").json == made
+
+
 def test_two_workers_answer_from_one_file(tmp_path: Path) -> None:
     with serving(tmp_path / "service", WORKERS="2") as service:
         by_worker: dict[str, Client] = {}

@@ -46,8 +46,8 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 @pytest.fixture(scope="module")
 def operations(described: Service) -> dict[Route, Any]:
-    schema = schemathesis.openapi.from_url(f"http://{HOST}:{described.port}/openapi.json")
-    found: list[Any] = [result.ok() for result in schema.get_all_operations()]
+    schema: Any = schemathesis.openapi.from_url(f"http://{HOST}:{described.port}/openapi.json")
+    found = [operation.ok() for operation in schema.get_all_operations()]
     return {(operation.method.upper(), operation.path): operation for operation in found}
 
 

@@ -227,8 +227,7 @@ def test_a_record_gives_back_the_same_bytes(assessed: list[Assessed]) -> None:
 
 
 def test_a_record_is_compact(assessed: list[Assessed]) -> None:
-    assert {len(a.record()) for a in assessed} == {scorer().record_bytes}
-    assert scorer().record_bytes <= 1000
+    assert max(len(a.record()) for a in assessed) <= scorer().record_bytes <= 700
 
 
 def test_a_record_of_another_length_or_format_is_refused(assessed: list[Assessed]) -> None:
