@@ -24,8 +24,8 @@ Country = Annotated[
         extra={"kind": "country"},
     ),
 ]
-# PERF: a `pattern` is a regular expression run for every body (a fifth of the decoder's time), so the shape of these codes
-# is checked by the core, and the schema says the pattern.
+# PERF: a `pattern` is a regular expression run for every body (a fifth of the decoder's time), so the shape of these
+# codes is checked by the core, and the schema says the pattern.
 Currency = Annotated[
     str,
     Meta(

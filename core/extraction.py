@@ -208,7 +208,9 @@ class _Planner:
             return SourcePlan(self._holder(f), f.owner, f.steps[-1], None, "", f.path, f.shape)
         holder = self.catalogue.fields[head]
         member = f.owner if rest else None
-        return SourcePlan(self._holder(f), holder.owner, holder.steps[-1], member, rest.removeprefix("."), f.path, f.shape)
+        return SourcePlan(
+            self._holder(f), holder.owner, holder.steps[-1], member, rest.removeprefix("."), f.path, f.shape
+        )
 
     def _op(self, feature: Feature) -> OpPlan:
         if feature.kind in ("value", "age"):

@@ -462,6 +462,7 @@ cdef class Extractor:
         cdef Py_ssize_t k
         cdef const Source* source
         cdef PyObject* value
+        cdef PyObject* member
         for i in range(self.n_checked):
             source = &self.checked[i]
             value = at[source.node]
@@ -474,7 +475,10 @@ cdef class Extractor:
                     return False
                 continue
             for k in range(PyList_GET_SIZE(<object>_list(value))):
-                if not _can_be(_read(<PyObject*>PyList_GET_ITEM(<object>value, k), &source.member), source, last):
+                member = <PyObject*>PyList_GET_ITEM(<object>value, k)
+                if source.in_member:
+                    member = _read(member, &source.member)
+                if not _can_be(member, source, last):
                     return False
         return True
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from service import Client, Json, Service, Wire, example, named
 
 LEAST = 20
-"""Single requests beside one batch. Worked in one piece, a batch lets through two or three: before, behind, and between."""
+"""Single requests beside a batch. Worked in one piece, it lets through two or three: before, behind, and between."""
 
 
 def tedious(number: int) -> Json:

@@ -423,7 +423,7 @@ def test_the_file_is_set_up_for_durable_commits(path: Path) -> None:
             names = ("journal_mode", "synchronous", "page_size", "application_id", "user_version", "busy_timeout")
             return [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
 
-        expected = ["wal", 2, 8192, sqlite_file.APPLICATION_ID, sqlite_file.SCHEMA_VERSION, 5_000]
+        expected = ["wal", 2, 16384, sqlite_file.APPLICATION_ID, sqlite_file.SCHEMA_VERSION, 5_000]
         assert await store._writer.run(settings) == expected
 
     run_sqlite(path, scenario)
