@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from time import perf_counter, time
 from typing import Any
@@ -116,10 +116,10 @@ class Assessor:
 
     async def assess_batch(
         self, tenant_id: str, items: Sequence[bytes], *, dry_run: bool
-    ) -> AsyncIterator[tuple[int, Answer | Exception]]:
-        """Assess each item; one that fails, fails alone. Yields (index, answer or refusal), once all are recorded.
+    ) -> list[Answer | Exception]:
+        """The answer or refusal of each item, once all are recorded; one that fails, fails alone.
 
-        Other requests get their turn between two slices, and while the caller works on what is yielded.
+        Other requests get their turn between two slices.
         """
         outcomes: list[Answer | Exception] = []
         rows: list[Row] = []
@@ -132,12 +132,7 @@ class Assessor:
         if rows:
             added = iter(await self._commit.run(self.store.add_many(rows)))
             outcomes = [_settled(o, added) if isinstance(o, Answer) else o for o in outcomes]
-        started = perf_counter()
-        for index, outcome_of_item in enumerate(outcomes):
-            yield index, outcome_of_item
-            if perf_counter() - started > SLICE_S:
-                await asyncio.sleep(0)
-                started = perf_counter()
+        return outcomes
 
     async def _assess_slice(
         self, tenant_id: str, items: Sequence[bytes], place: int, dry_run: bool

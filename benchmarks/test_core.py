@@ -153,7 +153,7 @@ def test_batch(measure: Measure, loop: asyncio.AbstractEventLoop, tmp_path: Path
     sent = BODIES["different"]
 
     async def run() -> list[object]:
-        return [outcome async for _, outcome in assessor.assess_batch("default", sent, dry_run=True)]
+        return await assessor.assess_batch("default", sent, dry_run=True)
 
     outcomes = measure(
         lambda: loop.run_until_complete(run()), per=COUNT, unit="assessment", rate=True, target=">= 60,000"

@@ -268,6 +268,22 @@ def test_shares_may_add_up_to_a_hundred_and_a_half() -> None:
     assert "100.500001 %" in detail
 
 
+@pytest.mark.parametrize("code", ["eur", "EU1", "€UR", "EUR\n", "EURO", "EU"])
+def test_a_currency_is_three_capital_letters(code: str) -> None:
+    assert invalid(profile(financials=wire.Financials(currency=code))) == [
+        ("/financials/currency", f'"{code}" is not 3 capital letters')
+    ]
+
+
+@pytest.mark.parametrize("code", ["529900t8BM49AURSDO55", "529900T8BM49AURSDO5A", "529900T8BM49AURSDO5", "5" * 21])
+def test_an_lei_is_eighteen_letters_or_digits_and_two_digits(code: str) -> None:
+    owners = wire.Ownership(owners=[wire.Owner(name="A"), wire.Owner(name="B", lei=code)])
+    assert [pointer for pointer, _ in invalid(profile(lei=code, ownership=owners))] == [
+        "/business/lei",
+        "/ownership/owners/1/lei",
+    ]
+
+
 def test_every_fault_of_a_profile_is_listed_at_once() -> None:
     p = profile(
         jurisdiction="ZZ", industry=wire.Industry("nace", "00"), incorporated_on=dt.date(2030, 1, 1),

@@ -100,8 +100,9 @@ class Assessments:
         items = read_batch(await self._bodies.read(request, self._batch_limit))
         full = query.explain == "full"
         parts = [b'{"items":[']
+        outcomes = await self._assessor.assess_batch(TENANT, items, dry_run=query.dry_run)
         slice_end = perf_counter() + SLICE_S
-        async for index, outcome in self._assessor.assess_batch(TENANT, items, dry_run=query.dry_run):
+        for index, outcome in enumerate(outcomes):
             comma = b"," if index else b""
             if isinstance(outcome, Assessment):
                 status = 200 if outcome.id is None else 201

@@ -1,1 +1,0 @@
-"""Logs. Measures, decides nothing."""
