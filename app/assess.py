@@ -114,9 +114,7 @@ class Assessor:
             return await self.restored(added.existing, replayed=True)
         return Answer(row.id, _encode_json(profile.business.id), assessed, gathered)
 
-    async def assess_batch(
-        self, tenant_id: str, items: Sequence[bytes], *, dry_run: bool
-    ) -> list[Answer | Exception]:
+    async def assess_batch(self, tenant_id: str, items: Sequence[bytes], *, dry_run: bool) -> list[Answer | Exception]:
         """The answer or refusal of each item, once all are recorded; one that fails, fails alone.
 
         Other requests get their turn between two slices.

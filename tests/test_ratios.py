@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from random import Random
 from typing import Any
 
 import oracle
@@ -156,6 +157,39 @@ def test_a_divisor_next_to_nothing_counts_as_nothing(tiny: float) -> None:
     assert "total_assets" in answers["altman_z_double_prime"][2]
     assert "prior.receivables" in answers["beneish_m"][2]
     assert chosen is None
+
+
+def test_every_model_of_a_whole_statement_says_what_the_plain_formulas_say() -> None:
+    random = Random(13)
+    seen: dict[str, set[Any]] = {name: set() for name in MODELS}
+    for _ in range(1500):
+        values: dict[str, Any] = {
+            name: value * random.choice([0.5, 0.9, 1, 1, 1.1, 2, 3] if value > 90 else [-2, 0.5, 1, 2])
+            for name, value in ((name, WHOLE[name.removeprefix("prior.")]) for name in TWO_YEARS)
+        }
+        index, dollars = random.choice([100.0, 512.5]), random.choice([1.0, 0.25])
+        found, _ = distress(values, gnp_index=index, dollars=dollars)
+        for name, (value, lacking) in oracle.distress(values, index, dollars).items():
+            assert found[name][0] == (None if value is None else pytest.approx(value, rel=1e-8)), name
+            assert set(found[name][2]) == lacking, name
+            seen[name].add(found[name][1] if name != "piotroski_f" else value)
+    assert {name for name in MODELS[:7] if not seen[name] >= set(ZONES[name]) - {"grey"}} == set()
+    assert len(seen["piotroski_f"]) >= 8
+
+
+def test_a_business_that_improved_in_everything_has_all_nine_signals_and_its_mirror_image_none() -> None:
+    now = {**WHOLE, "shares_outstanding": 100.0, "net_income": 60.0, "operating_cash_flow": 110.0}
+    before = {
+        **WHOLE, "net_income": -20.0, "operating_cash_flow": -30.0, "long_term_liabilities": 500.0,
+        "current_liabilities": 400.0, "shares_outstanding": 100.0, "gross_profit": 300.0, "revenue": 1400.0,
+    }  # fmt: skip
+    for first, second, zone in (
+        (now, before, ("strong", 9.0)),
+        (before, {**now, "shares_outstanding": 90.0}, ("weak", 0.0)),
+    ):
+        values = {**first, **{f"prior.{name}": value for name, value in second.items()}}
+        value, found, lacking = distress(values)[0]["piotroski_f"]
+        assert (found, value, lacking) == (*zone, [])
 
 
 AMOUNTS = st.none() | st.sampled_from([float(x) for x in MANTISSAS]) | st.floats(-1e15, 1e15)

@@ -151,8 +151,8 @@ async def _read(receive: Receive, wanted: int, limit_bytes: int) -> bytes:
         raise BodyTooLarge(limit_bytes)
     message = await receive()
     body: bytes = message.get("body", b"")
-    # PERF: Granian hands a body over as one message and then an empty one, each a trip to Rust and back, so reading stops
-    # once Content-Length bytes are there (benchmarks/compare.py: half the cost of the body).
+    # PERF: Granian hands a body over as one message and then an empty one, each a trip to Rust and back, so reading
+    # stops once Content-Length bytes are there (benchmarks/compare.py).
     if len(body) == wanted and message["type"] == "http.request":
         return body
     return await _rest(receive, message, body, wanted, limit_bytes)

@@ -32,7 +32,8 @@ class Findings(Struct, frozen=True, array_like=True, gc=False):
 class Gathered(Struct, frozen=True):
     """What was found out about one profile: for the model, and as JSON for the answer and the record.
 
-    screening: a wire.Screening.  evidence: a list of wire.Evidence.  degraded: a source failed that should have answered.
+    screening: a wire.Screening.  evidence: a list of wire.Evidence.
+    degraded: a source that should have answered failed.
     """
 
     findings: Findings

@@ -20,8 +20,8 @@ class DeadlineExceeded(Exception):
 class Deadline:
     """One deadline for many waits of the same kind, each in a task of its own.
 
-    # Design: all waits have the same timeout, so they stand in a line ordered by when they end, and one timer looks at the
-    head of the line only. A wait costs a dict entry, not a timer (PERF: benchmarks/test_service.py::test_deadline).
+    # Design: all waits have the same timeout, so they stand in a line ordered by when they end, and one timer looks at
+    the head of the line only. A wait costs a dict entry, not a timer.
     """
 
     __slots__ = ("_late", "_timer", "_waiting", "timeout_s")
