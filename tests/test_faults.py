@@ -114,7 +114,7 @@ def test_what_is_not_json_is_unreadable_and_the_reason_is_said(body: bytes, said
         ("/business/name", b'""', "1 to 512 characters"),
         ("/business/name", b'"' + b"x" * 513 + b'"', "(513 characters)"),
         ("/business/aliases/1", b"7", "text of 1 to 512 characters, got 7"),
-        ("/business/lei", b'"529900t8bm49aursdo55"', "ISO 17442"),
+        ("/business/lei", b'"529900T8BM49AURSDO5"', "ISO 17442"),
         ("/business/cash_intensive", b'"yes"', "true or false"),
         ("/business/cash_intensive", b"0", "true or false, got 0"),
         ("/business", b"null", "an object with name and jurisdiction, got null"),

@@ -67,8 +67,21 @@ def unwrapped(info: msgspec.inspect.Type) -> tuple[msgspec.inspect.Type, bool]:
             return info, nullable
 
 
+def stated_pattern(info: msgspec.inspect.Type) -> str | None:
+    """The pattern that a type states for its schema where something else than the decoder checks it."""
+    while isinstance(info, msgspec.inspect.Metadata | msgspec.inspect.UnionType):
+        if isinstance(info, msgspec.inspect.Metadata):
+            if "pattern" in (info.extra_json_schema or {}):
+                return str(info.extra_json_schema["pattern"])  # type: ignore[index]
+            info = info.type
+        else:
+            (info,) = (t for t in info.types if not isinstance(t, msgspec.inspect.NoneType))
+    return None
+
+
 def check_schema(info: msgspec.inspect.Type, schema: dict[str, Any]) -> None:
     """Every constraint of the type stands in the schema."""
+    stated = stated_pattern(info)
     info, nullable = unwrapped(info)
     if nullable:
         (schema,) = (s for s in schema["anyOf"] if s != {"type": "null"})
@@ -80,7 +93,7 @@ def check_schema(info: msgspec.inspect.Type, schema: dict[str, Any]) -> None:
             check_schema(item, schema["items"])
         case msgspec.inspect.StrType(min_length=low, max_length=high, pattern=pattern):
             assert (schema.get("minLength"), schema.get("maxLength")) == (low, high)
-            assert schema["pattern"] == (pattern or openapi.NO_NUL)
+            assert schema["pattern"] == (stated or pattern or openapi.NO_NUL)
         case msgspec.inspect.IntType(ge=low, le=high) | msgspec.inspect.FloatType(ge=low, le=high):
             assert (schema.get("minimum"), schema.get("maximum")) == (low, high)
         case msgspec.inspect.LiteralType(values=values):
