@@ -74,11 +74,8 @@ class BodyTooLarge(Refusal):
 
 
 class BatchTooLarge(Refusal):
-    def __init__(self, items: int, limit_items: int) -> None:
-        super().__init__(
-            f"The batch holds {items:,} items, and {limit_items:,} is the most. Send it in parts; nothing was recorded."
-        )
-        self.items = items
+    def __init__(self, limit_items: int) -> None:
+        super().__init__(f"A batch holds {limit_items:,} items at most. Send it in parts; nothing was recorded.")
         self.limit_items = limit_items
 
 

@@ -1,6 +1,6 @@
 from typing import Literal, final
 
-__all__ = ["MAX_DEPTH", "Prescan", "Refused"]
+__all__ = ["MAX_DEPTH", "Prescan", "Refused", "has_more_items"]
 
 MAX_DEPTH: int
 
@@ -13,3 +13,5 @@ class Refused(Exception):
 @final
 class Prescan:
     def check(self, body: bytes) -> None: ...
+
+def has_more_items(body: bytes, limit: int) -> bool: ...

@@ -16,7 +16,7 @@ from libc.string cimport memcmp, memcpy
 
 import os
 
-__all__ = ["MAX_DEPTH", "Prescan", "Refused"]
+__all__ = ["MAX_DEPTH", "Prescan", "Refused", "has_more_items"]
 
 MAX_DEPTH = 32
 
@@ -340,3 +340,29 @@ cdef str _pointer(Level* levels, int depth):
 
 cdef str _text(bytes key):
     return key.decode("utf-8", "replace")
+
+
+def has_more_items(bytes body not None, Py_ssize_t limit):
+    """Whether an array right inside the outermost object has more than `limit` members. Reads no further than it must."""
+    cdef const uint8_t* p = <const uint8_t*>PyBytes_AS_STRING(body)
+    cdef const uint8_t* end = p + PyBytes_GET_SIZE(body)
+    cdef int depth = 0
+    cdef Py_ssize_t commas = 0
+    cdef bint in_array = False
+    while p < end:
+        if p[0] == 34:                                   # ": past the string
+            p += 1
+            while p < end and p[0] != 34:
+                p += 2 if p[0] == 92 else 1
+        elif p[0] == 91 or p[0] == 123:                  # [ {
+            depth += 1
+            if depth == 2:
+                in_array, commas = p[0] == 91, 0
+        elif p[0] == 93 or p[0] == 125:                  # ] }
+            depth -= 1
+        elif p[0] == 44 and depth == 2 and in_array:     # ,
+            commas += 1
+            if commas >= limit:
+                return True
+        p += 1
+    return False

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.prescan import MAX_DEPTH, Prescan, Refused
+from core.prescan import MAX_DEPTH, Prescan, Refused, has_more_items
 
 SCAN = Prescan()
 
@@ -154,3 +154,19 @@ def test_only_bytes_are_scanned() -> None:
     for wrong in (None, "text", bytearray(b"{}")):
         with pytest.raises(TypeError):
             SCAN.check(wrong)  # type: ignore[arg-type]
+
+
+@given(
+    st.lists(st.recursive(st.none() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))),
+    st.integers(min_value=1, max_value=6),
+)
+def test_members_of_the_array_in_the_object_are_counted_as_far_as_needed(members: list[object], limit: int) -> None:
+    body = json.dumps({"items": members}).encode()
+    assert has_more_items(body, limit) == (len(members) > limit)
+
+
+def test_only_the_array_right_inside_the_object_counts() -> None:
+    assert not has_more_items(b'{"a":1,"b":2,"c":[[1,2,3,4],{"x":[1,2,3]}]}', 2)
+    assert not has_more_items(b'{"a":"[1,2,3,4]","b":"\\",\\\\"}', 2)
+    for broken in (b"", b"]]]", b'{"a', b'{"a\\', b"{[", b"}{[1,2,3"):
+        has_more_items(broken, 2)

@@ -128,6 +128,26 @@ def test_the_distress_models_are_shown_with_value_zone_and_what_they_lack(assess
     assert used == set(MODELS[:4])
 
 
+@pytest.mark.parametrize(
+    ("name", "listed", "manufacturer", "per_ebit", "bound"),
+    [
+        *(("altman_z", True, True, 3.3, bound) for bound in (1.81, 2.99)),
+        *(("altman_z_prime", False, True, 3.107, bound) for bound in (1.23, 2.90)),
+        *(("altman_z_double_prime", False, False, 6.72, bound) for bound in (1.1, 2.6)),
+    ],
+)
+def test_a_value_on_the_bound_of_a_zone_is_grey(
+    name: str, listed: bool, manufacturer: bool, per_ebit: float, bound: float
+) -> None:
+    statement = wire.Statement(
+        total_assets=1.0, current_assets=1.0, current_liabilities=1.0, retained_earnings=0.0, total_liabilities=1.0,
+        revenue=0.0, market_value_of_equity=0.0, ebit=bound / per_ebit,
+    )  # fmt: skip
+    financials = wire.Financials(listed=listed, manufacturer=manufacturer, current=statement)
+    (shown,) = answer(scorer().assess(profile(financials=financials), NO_FINDINGS, TODAY), full=False).distress
+    assert (shown.model, shown.value, shown.zone) == (name, bound, "grey")
+
+
 def test_applied_overrides_and_floors_are_shown_and_of_a_category_the_highest_floor(assessed: list[Assessed]) -> None:
     floors = {f.code: f for category in model().categories for f in category.floors}
     for (p, f), a in zip(BATCH[:600], assessed, strict=False):
