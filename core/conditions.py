@@ -86,7 +86,7 @@ def parse_condition(texts: list[str], values: tuple[str, ...] | None) -> Conditi
             if isinstance(interval, str):
                 return interval
             intervals.append(interval)
-        elif text.removeprefix("=") in values:
+        elif not values or text.removeprefix("=") in values:  # without values the feature itself is at fault, and told
             named.append(text.removeprefix("="))
         else:
             return f'"{text}" is not a value of this feature (one of {", ".join(values)})'

@@ -310,10 +310,13 @@ class _FeatureReader:
 
     def _by_table(self, name: str, kind: str, section: Section) -> Feature:
         wanted = "classes" if kind == "class" else "set"
-        table = self.tables.get(section.text("table"))
+        named = section.text("table")
+        table = self.tables.get(named)
         fields = self._fields(section, ("country", "industry"))
         if table is None or table.kind != wanted:
-            section.fault(f"must name a table of kind {wanted}", "table")
+            known = [t.name for t in self.tables.values() if t.kind == wanted]
+            section.fault(f'"{named}" is not a table of kind {wanted}{nearest(named, known)}', "table")
+            section.any("unknown_below", required=False)
             return Feature(name, kind, FLAG_VALUES if kind == "member" else ())
         if len({f.kind for f in fields}) > 1:
             section.fault("countries and industries cannot be mixed", "of")

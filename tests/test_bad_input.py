@@ -887,7 +887,7 @@ MODEL_FAULTS = {
     "an unknown table": (
         "table: country_risk, of: [business.address.country]",
         "table: country_rsk, of: [business.address.country]",
-        "must name a table",
+        "is not a table",
     ),
 }
 """What is wrong: a text of the default model, what it becomes, and a word of what is said about it."""

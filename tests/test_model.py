@@ -188,11 +188,11 @@ BROKEN = {
     "an unknown feature of a rule": (lambda: rule("is_shell_bank", "is_shelf_bank"), 'did you mean "is_shell_bank"?'),
     "an unknown table": (
         lambda: feature("{kind: class, table: risks, of: business.jurisdiction}"),
-        "must name a table of kind classes",
+        "is not a table of kind classes",
     ),
     "a table of another kind": (
         lambda: feature("{kind: member, table: country_risk, of: business.jurisdiction}"),
-        "must name a table of kind set",
+        "is not a table of kind set",
     ),
     "a table of something else": (
         lambda: feature("{kind: class, table: industry_risk, of: business.jurisdiction}"),
