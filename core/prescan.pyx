@@ -158,6 +158,11 @@ cdef class Prescan:
                 self._grow()
         return 0
 
+    @property
+    def capacity(self):
+        """How many keys the table has room for; it grows with what is open at once, not with the body."""
+        return self.mask + 1
+
     def check(self, bytes body not None):
         """Raises Refused for the first thing wrong. A body that is not JSON may pass: the decoder refuses it."""
         cdef Unescaped unescaped
@@ -343,7 +348,10 @@ cdef str _text(bytes key):
 
 
 def has_more_items(bytes body not None, Py_ssize_t limit):
-    """Whether an array right inside the outermost object has more than `limit` members. Reads no further than it must."""
+    """Whether an array right inside the outermost object has more than `limit` members.
+
+    Reads no further than it must.
+    """
     cdef const uint8_t* p = <const uint8_t*>PyBytes_AS_STRING(body)
     cdef const uint8_t* end = p + PyBytes_GET_SIZE(body)
     cdef int depth = 0
