@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import sys
 
 import msgspec
 
@@ -28,9 +27,6 @@ from app.settings import Settings
 from app.store.base import KeyReused, StoreUnavailable
 from app.store.sqlite import SqliteStore
 
-SWITCH_INTERVAL_S = 0.0005
-"""How long Python runs on while another thread wants the interpreter. The server hands requests over from threads of its
-own, several times a request: at the usual 5 ms each, a batch at work would let few single requests through."""
 GC_THRESHOLD = 50_000
 """Allocations between two collections. At 10,000 connections the collector decides the throughput."""
 
@@ -93,7 +89,6 @@ def create_app(settings: Settings) -> Gate:
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD)
-        sys.setswitchinterval(SWITCH_INTERVAL_S)
 
     gate = Gate(Table(paths), PROBLEMS, start, store.close)
     return gate

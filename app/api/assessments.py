@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as BinasciiError
+from collections.abc import Sequence
 from time import perf_counter
 from typing import TypeVar
 
@@ -18,6 +19,7 @@ from app.edge.request import Bodies, Request
 from app.errors import NotFound, ParameterRefused, ProblemTable, clipped
 from app.faults import AssessQuery, ListQuery, Query, ReadQuery, idempotency_key, parse_query
 from app.profiles import read_batch, read_profile
+from app.resilience.turns import ShortTurns
 from app.store.base import Row, Store
 from core.model import DECISIONS, LEVELS
 
@@ -49,6 +51,7 @@ class Assessments:
         self._problems = problems
         self._body_limit = body_limit
         self._batch_limit = batch_limit
+        self._short_turns = ShortTurns()
 
     async def create(self, request: Request) -> Answer:
         """Assess one business and record it."""
@@ -98,9 +101,13 @@ class Assessments:
         query = parse_query(request.query, AssessQuery)
         request.check_content_type()
         items = read_batch(await self._bodies.read(request, self._batch_limit))
-        full = query.explain == "full"
+        with self._short_turns:
+            outcomes = await self._assessor.assess_batch(TENANT, items, dry_run=query.dry_run)
+            return Answer(200, await self._rendered(outcomes, request, query.explain == "full"), _OK)
+
+    async def _rendered(self, outcomes: Sequence[Assessment | Exception], request: Request, full: bool) -> bytes:
+        """The answer of a batch, in slices that let other requests through."""
         parts = [b'{"items":[']
-        outcomes = await self._assessor.assess_batch(TENANT, items, dry_run=query.dry_run)
         slice_end = perf_counter() + SLICE_S
         for index, outcome in enumerate(outcomes):
             comma = b"," if index else b""
@@ -118,7 +125,7 @@ class Assessments:
                 slice_end = perf_counter() + SLICE_S
         # Joined once: an answer can have 16 MB.
         parts.append(b"]}")
-        return Answer(200, b"".join(parts), _OK)
+        return b"".join(parts)
 
     async def replay(self, request: Request) -> Answer:
         """Score the stored input again and compare."""
