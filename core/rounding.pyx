@@ -6,8 +6,8 @@ so the result is the double nearest to the decimal. Where the scaled value lies 
 conversion of Python decides.
 """
 
-from libc.math cimport NAN, copysign, fabs, floor, isfinite, log10
-from libc.stdint cimport int32_t, int64_t
+from libc.math cimport NAN, copysign, fabs, floor, isfinite
+from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.string cimport memcpy
 
 __all__ = ["hundredths_text", "number_text", "rounded"]
@@ -38,7 +38,11 @@ cdef inline double _scaled(double a, int power) noexcept:
 
 cdef inline int _power_of(double a) noexcept:
     """The power of ten that brings `a` to nine digits before the point; 99 where none is exact."""
-    cdef int power = 8 - <int>floor(log10(a))
+    cdef uint64_t bits
+    cdef int power
+    memcpy(&bits, &a, 8)
+    # the binary exponent times log10(2): the decimal exponent or one beside it, which the scaled value then shows
+    power = 8 - (((<int>(bits >> 52) - 1023) * 315653) >> 20)
     if power > 21 or power < -21:
         return 99
     if _scaled(a, power) >= 1e9:
