@@ -10,7 +10,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.math cimport NAN, isnan
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memcpy, memset, strlen
+from libc.string cimport memcpy, memset
 
 cimport cython
 
@@ -18,6 +18,7 @@ from core.features cimport Extractor
 from core.kernel cimport N_CATEGORIES, Card, Line, Outcome
 from core.ratios cimport N_DISTRESS, Books, Distress, zone_of
 from core.rounding cimport round9, write_hundredths, write_number
+from core.writing cimport Text, put, put_bytes, put_date, put_identity, put_text
 
 from core.fragments import Fragments
 from core.plan import card_plan
@@ -38,10 +39,6 @@ cdef enum:
 class RecordDamaged(Exception):
     """A record that this model cannot have written."""
 
-
-cdef struct Text:
-    const char* start
-    Py_ssize_t length
 
 cdef struct Work:                        # where one row is scored; borrowed from an Assessed
     double* row
@@ -424,62 +421,62 @@ cdef class Assessed:
         )
         cdef char* begin = scorer._room(room)
         cdef char* at = begin
-        at = _put(at, b'{"id":')
-        at = _put_identity(at, id)
-        at = _put(at, b',"as_of":"')
-        at = _put_date(at, self.as_of - EPOCH)
-        at = _put(at, b'","business_id":')
-        at = _put_bytes(at, business_id)
+        at = put(at, b'{"id":')
+        at = put_identity(at, id)
+        at = put(at, b',"as_of":"')
+        at = put_date(at, self.as_of - EPOCH)
+        at = put(at, b'","business_id":')
+        at = put_bytes(at, business_id)
         at = self._put_outcome(at)
-        at = _put(at, b',"reasons":[')
+        at = put(at, b',"reasons":[')
         at = self._put_reasons(at, full)
-        at = _put(at, b'],"overrides":[')
+        at = put(at, b'],"overrides":[')
         at = self._put_overrides(at)
-        at = _put(at, b'],"screening":')
-        at = _put_bytes(at, screening)
-        at = _put(at, b',"evidence":')
-        at = _put_bytes(at, evidence)
-        at = _put(at, b',"distress":[')
+        at = put(at, b'],"screening":')
+        at = put_bytes(at, screening)
+        at = put(at, b',"evidence":')
+        at = put_bytes(at, evidence)
+        at = put(at, b',"distress":[')
         at = self._put_distress(at, full)
-        at = _put(at, b'],"degraded":true,"effective":') if degraded else _put(at, b'],"degraded":false,"effective":')
+        at = put(at, b'],"degraded":true,"effective":') if degraded else put(at, b'],"degraded":false,"effective":')
         if effective is not None:
-            at = _put_bytes(at, effective)
+            at = put_bytes(at, effective)
         else:
-            at = _put(at, b'{"level":')
-            at = _put_text(at, &scorer.level_texts[self.outcome.level])
-            at = _put(at, b',"decision":')
-            at = _put_text(at, &scorer.decision_texts[self.outcome.decision])
-            at = _put(at, b',"override_id":null}')
-        at = _put_text(at, &scorer.tail)
+            at = put(at, b'{"level":')
+            at = put_text(at, &scorer.level_texts[self.outcome.level])
+            at = put(at, b',"decision":')
+            at = put_text(at, &scorer.decision_texts[self.outcome.decision])
+            at = put(at, b',"override_id":null}')
+        at = put_text(at, &scorer.tail)
         return PyBytes_FromStringAndSize(begin, at - begin)
 
     cdef char* _put_outcome(self, char* at):
         cdef Scorer scorer = self.scorer
         cdef int i, category
         cdef double share = 1.0
-        at = _put(at, b',"score":')
+        at = put(at, b',"score":')
         at += write_hundredths(at, self.outcome.score)
-        at = _put(at, b',"level":')
-        at = _put_text(at, &scorer.level_texts[self.outcome.level])
-        at = _put(at, b',"decision":')
-        at = _put_text(at, &scorer.decision_texts[self.outcome.decision])
-        at = _put(at, b',"completeness":')
+        at = put(at, b',"level":')
+        at = put_text(at, &scorer.level_texts[self.outcome.level])
+        at = put(at, b',"decision":')
+        at = put_text(at, &scorer.decision_texts[self.outcome.decision])
+        at = put(at, b',"completeness":')
         # four decimals of a share of two integers, rounded down: 1 is written only where nothing is missing
         if self.outcome.weight:
             share = (<int64_t>self.outcome.known * 10000 // self.outcome.weight) / 10000.0
         at += write_number(at, share)
-        at = _put(at, b',"score_range":[')
+        at = put(at, b',"score_range":[')
         at += write_hundredths(at, self.outcome.low)
-        at = _put(at, b',')
+        at = put(at, b',')
         at += write_hundredths(at, self.outcome.high)
-        at = _put(at, b']')
-        at = _put_text(at, &scorer.base_text)
+        at = put(at, b']')
+        at = put_text(at, &scorer.base_text)
         for i in range(N_CATEGORIES):
             category = scorer.category_order[i]
-            at = _put_text(at, &scorer.category_heads[i])
+            at = put_text(at, &scorer.category_heads[i])
             at += write_hundredths(at, self.outcome.categories[category])
-            at = _put_text(at, &scorer.category_tails[i])
-        return _put(at, b']')
+            at = put_text(at, &scorer.category_tails[i])
+        return put(at, b']')
 
     cdef char* _put_reasons(self, char* at, bint full):
         cdef Card card = self.scorer.card
@@ -502,7 +499,7 @@ cdef class Assessed:
                 n += 1
         for k in range(n):
             if k:
-                at = _put(at, b',')
+                at = put(at, b',')
             at = self._put_reason(at, order[k])
         return at
 
@@ -510,14 +507,14 @@ cdef class Assessed:
         cdef Scorer scorer = self.scorer
         cdef int32_t attribute = scorer.card.lines[i].first_attribute + self.attributes[i]
         cdef double observed = self.observed[i]
-        at = _put_text(at, &scorer.reason_heads[attribute])
+        at = put_text(at, &scorer.reason_heads[attribute])
         if isnan(observed):
-            at = _put(at, b'null')
+            at = put(at, b'null')
         elif scorer.card.lines[i].is_category:
-            at = _put_text(at, &scorer.codes[scorer.first_code[i] + <int>observed])
+            at = put_text(at, &scorer.codes[scorer.first_code[i] + <int>observed])
         else:
             at += write_number(at, observed)
-        return _put_text(at, &scorer.reason_tails[attribute])
+        return put_text(at, &scorer.reason_tails[attribute])
 
     cdef char* _put_overrides(self, char* at):
         cdef Scorer scorer = self.scorer
@@ -526,15 +523,15 @@ cdef class Assessed:
         for i in range(scorer.card.n_overrides):
             if self.outcome.overrides >> i & 1:
                 if not first:
-                    at = _put(at, b',')
-                at = _put_text(at, &scorer.overrides[i])
+                    at = put(at, b',')
+                at = put_text(at, &scorer.overrides[i])
                 first = False
         for i in range(scorer.card.n_floors):
             above = scorer.floor_above[i]
             if self.outcome.floors >> i & 1 and not (above >= 0 and self.outcome.floors >> above & 1):
                 if not first:
-                    at = _put(at, b',')
-                at = _put_text(at, &scorer.floors[i])
+                    at = put(at, b',')
+                at = put_text(at, &scorer.floors[i])
                 first = False
         return at
 
@@ -546,25 +543,25 @@ cdef class Assessed:
             if not full and model != self.distress.chosen:
                 continue
             if not first:
-                at = _put(at, b',')
+                at = put(at, b',')
             first = False
-            at = _put_text(at, &scorer.distress_heads[model])
+            at = put_text(at, &scorer.distress_heads[model])
             zone = zone_of(model, self.distress.value[model])
             if zone < 0:
-                at = _put(at, b'null,"zone":null,"missing":[')
+                at = put(at, b'null,"zone":null,"missing":[')
             else:
                 at += write_number(at, self.distress.value[model])
-                at = _put(at, b',"zone":')
-                at = _put_text(at, &scorer.zones[3 * model + zone])
-                at = _put(at, b',"missing":[')
+                at = put(at, b',"zone":')
+                at = put_text(at, &scorer.zones[3 * model + zone])
+                at = put(at, b',"missing":[')
             first_lacking = True
             for bit in range(32):
                 if self.distress.lacking[model] >> bit & 1:
                     if not first_lacking:
-                        at = _put(at, b',')
-                    at = _put_text(at, &scorer.inputs[scorer.first_input[model] + bit])
+                        at = put(at, b',')
+                    at = put_text(at, &scorer.inputs[scorer.first_input[model] + bit])
                     first_lacking = False
-            at = _put(at, b'],"used":true}') if model == self.distress.chosen else _put(at, b'],"used":false}')
+            at = put(at, b'],"used":true}') if model == self.distress.chosen else put(at, b'],"used":false}')
         return at
 
 
@@ -595,81 +592,3 @@ cdef inline const char* _take(const char** at, const char* end, Py_ssize_t count
         raise RecordDamaged("it is too short")
     at[0] = start + count
     return start
-
-
-cdef inline char* _put(char* at, const char* text) noexcept:
-    """Copy a literal; the compiler knows its length."""
-    cdef size_t length = strlen(text)
-    memcpy(at, text, length)
-    return at + length
-
-
-cdef inline char* _put_text(char* at, const Text* text) noexcept:
-    memcpy(at, text.start, text.length)
-    return at + text.length
-
-
-cdef inline char* _put_bytes(char* at, bytes text):
-    memcpy(at, PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
-    return at + PyBytes_GET_SIZE(text)
-
-
-cdef inline char* _put_padded(char* at, int value, int digits) noexcept:
-    cdef int i
-    for i in range(digits - 1, -1, -1):
-        at[i] = <char>(48 + value % 10)
-        value //= 10
-    return at + digits
-
-
-cdef char* _put_date(char* at, int64_t days) noexcept:
-    """A date given in days since 1970 (the civil-from-days algorithm of Howard Hinnant)."""
-    cdef int64_t z = days + 719468, era, doe, yoe, doy, mp, year
-    cdef int month
-    era = z // 146097
-    doe = z - era * 146097
-    yoe = (doe - doe // 1460 + doe // 36524 - doe // 146096) // 365
-    doy = doe - (365 * yoe + yoe // 4 - yoe // 100)
-    mp = (5 * doy + 2) // 153
-    month = <int>(mp + 3 if mp < 10 else mp - 9)
-    year = yoe + era * 400 + (month <= 2)
-    at = _put_padded(at, <int>year, 4)
-    at[0] = 45
-    at = _put_padded(at + 1, month, 2)
-    at[0] = 45
-    return _put_padded(at + 1, <int>(doy - (153 * mp + 2) // 5 + 1), 2)
-
-
-cdef char* _put_identity(char* at, bytes id):
-    """The id and, from its first six bytes, the time of creation; null and null where there is no id."""
-    cdef const uint8_t* raw
-    cdef const char* digits = b"0123456789abcdef"
-    cdef int64_t ms = 0, of_day
-    cdef int i
-    if id is None:
-        return _put(at, b'null,"created_at":null')
-    if PyBytes_GET_SIZE(id) != 16:
-        raise ValueError("an id has 16 bytes")
-    raw = <const uint8_t*>PyBytes_AS_STRING(id)
-    at[0] = 34
-    at += 1
-    for i in range(16):
-        if i == 4 or i == 6 or i == 8 or i == 10:
-            at[0] = 45
-            at += 1
-        at[0], at[1] = digits[raw[i] >> 4], digits[raw[i] & 15]
-        at += 2
-        if i < 6:
-            ms = ms << 8 | raw[i]
-    at = _put(at, b'","created_at":"')
-    at = _put_date(at, ms // 86_400_000)
-    of_day = ms % 86_400_000
-    at[0] = 84
-    at = _put_padded(at + 1, <int>(of_day // 3_600_000), 2)
-    at[0] = 58
-    at = _put_padded(at + 1, <int>(of_day // 60_000 % 60), 2)
-    at[0] = 58
-    at = _put_padded(at + 1, <int>(of_day // 1000 % 60), 2)
-    at[0] = 46
-    at = _put_padded(at + 1, <int>(of_day % 1000), 3)
-    return _put(at, b'Z"')
