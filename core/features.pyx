@@ -12,7 +12,7 @@ from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.datetime cimport (
     PyDate_Check, PyDateTime_GET_DAY, PyDateTime_GET_MONTH, PyDateTime_GET_YEAR, import_datetime,
 )
-from cpython.dict cimport PyDict_GetItem
+from cpython.dict cimport PyDict_GetItemWithError
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
 from cpython.list cimport PyList_CheckExact, PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.long cimport PyLong_AsDouble, PyLong_AsLong, PyLong_CheckExact
@@ -172,7 +172,7 @@ cdef inline double _code(PyObject* value, PyObject* codes) except? -7.0:
     cdef PyObject* code
     if value == NULL:
         return NAN
-    code = PyDict_GetItem(<object>codes, <object>_text(value))
+    code = PyDict_GetItemWithError(<object>codes, <object>_text(value))
     if code == NULL:
         raise ValueError(f'"{<object>value}" is not one of {", ".join(<object>codes)}')
     return PyLong_AsLong(<object>code)
@@ -453,7 +453,7 @@ cdef class Extractor:
         return True
 
     cdef int _country_number(self, PyObject* text) except -2:
-        cdef PyObject* number = PyDict_GetItem(self._country_index, <object>_text(text))
+        cdef PyObject* number = PyDict_GetItemWithError(self._country_index, <object>_text(text))
         return PyLong_AsLong(<object>number) if number != NULL else self.plan.countries.find(<object>text)
 
     cdef bint _values_can_be(self, PyObject** at, int last) except -1:
@@ -510,7 +510,7 @@ cdef class Extractor:
         if scheme == NULL or code == NULL:
             raise TypeError("an industry has a scheme and a code")
         key = (<object>scheme, <object>code)
-        found = PyDict_GetItem(self._industry_cache, key)
+        found = PyDict_GetItemWithError(self._industry_cache, key)
         number = PyLong_AsLong(<object>found) if found != NULL else self.plan.industries.find(key[0], key[1])
         return -2 if number < 0 else number
 
@@ -530,12 +530,12 @@ cdef class Extractor:
         books.manufacturer = -1 if isnan(flag) else <int>flag
         value = _text(_read(financials, &self.currency))
         if value != NULL:
-            value = PyDict_GetItem(self._fx, <object>value)
+            value = PyDict_GetItemWithError(self._fx, <object>value)
             if value != NULL:
                 books.dollars = PyFloat_AS_DOUBLE(<object>value)
         value = NULL if at[self.current_node] == NULL else _read(at[self.current_node], &self.period_end)
         if value != NULL:
-            value = PyDict_GetItem(self._gnp_index, PyDateTime_GET_YEAR(<object>value) - 1)
+            value = PyDict_GetItemWithError(self._gnp_index, PyDateTime_GET_YEAR(<object>value) - 1)
             if value != NULL:
                 books.gnp_index = PyFloat_AS_DOUBLE(<object>value)
         return 0

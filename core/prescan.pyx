@@ -57,17 +57,23 @@ for _byte, _meaning in zip(b'"\\/bfnrt', b'"\\/\b\f\n\r\t', strict=True):
 
 
 cdef inline uint64_t _hash(uint32_t owner, const uint8_t* key, uint32_t length) noexcept:
-    """Eight bytes a step; the tail is read as bytes of a zeroed word."""
-    cdef uint64_t h = SEED ^ (<uint64_t>owner << 32) ^ length, word
-    while length >= 8:
+    """Eight bytes a step; the last step reads the last bytes, whatever of them was read before."""
+    cdef uint64_t h = SEED ^ (<uint64_t>owner << 32) ^ length, word = 0
+    cdef uint32_t first, last
+    cdef const uint8_t* end = key + length
+    while end - key > 8:
         memcpy(&word, key, 8)
         h = (h ^ word) * MULTIPLIER
         h ^= h >> 32
         key += 8
-        length -= 8
-    word = 0
-    if length:
-        memcpy(&word, key, length)
+    if length >= 8:
+        memcpy(&word, end - 8, 8)
+    elif length >= 4:
+        memcpy(&first, key, 4)
+        memcpy(&last, end - 4, 4)
+        word = first | <uint64_t>last << 32
+    elif length:
+        word = key[0] | <uint64_t>key[length // 2] << 8 | <uint64_t>key[length - 1] << 16
     h = (h ^ word) * MULTIPLIER
     h = (h ^ (h >> 29)) * MULTIPLIER
     return h ^ (h >> 32)
