@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from core.catalogue import Catalogue, Field
 from core.conditions import Condition
 from core.formula import PRIOR
-from core.model import DISTRESS_MODELS, FLAG_VALUES, Feature, Model, Table
+from core.model import FLAG_VALUES, Feature, Model, Table
 from core.plan import add_condition
-from core.ratios import STATEMENT_FIELDS
+from core.ratios import MODELS, STATEMENT_FIELDS
 
 PROFILE_NODE, EVIDENCE_NODE = 0, 1
 _SUBDIVISION = re.compile(r"([A-Z]{2})-[A-Z0-9]{1,3}")
@@ -227,7 +227,7 @@ class _Planner:
             numerator, denominator = _slots(feature.formula.numerator), _slots(feature.formula.denominator)
             return OpPlan("ratio", numerator=numerator, denominator=denominator)
         if feature.kind == "distress":
-            return OpPlan("distress", distress=DISTRESS_MODELS.index(feature.distress))
+            return OpPlan("distress", distress=MODELS.index(feature.distress))
         return OpPlan(feature.kind)
 
     def _value_op(self, feature: Feature) -> OpPlan:

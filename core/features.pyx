@@ -20,9 +20,10 @@ from cpython.object cimport PyObject
 from cpython.unicode cimport PyUnicode_CheckExact
 from libc.math cimport NAN, isnan
 from libc.stdint cimport int32_t, uint8_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, strlen
 
+from core.memory cimport new_array
 from core.ratios cimport N_DISTRESS, N_STATEMENT, Books, Distress, amount, compute_distress, count_statement_faults
 from core.rounding cimport round9
 
@@ -75,13 +76,6 @@ cdef double DAYS_A_YEAR = 365.25
 cdef double SHARES_LIMIT = MAX_SHARES_PCT
 cdef int AHEAD = DAYS_AHEAD
 cdef int[13] DAYS_BEFORE = [0, 0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334]
-
-
-cdef void* _array(Py_ssize_t count, size_t size) except NULL:
-    cdef void* memory = calloc(count if count > 0 else 1, size)
-    if memory == NULL:
-        raise MemoryError
-    return memory
 
 
 cdef Slot _slot(object owner, str name) except *:
@@ -196,24 +190,24 @@ cdef class Extractor:
         self.n_nodes = len(plan.nodes) + 2
         if self.n_nodes > MAX_NODES:
             raise ValueError(f"the profile has more than {MAX_NODES} structs")
-        self.nodes = <Node*>_array(self.n_nodes, sizeof(Node))
+        self.nodes = <Node*>new_array(self.n_nodes, sizeof(Node))
         for i, node in enumerate(plan.nodes, 2):
             self.nodes[i] = Node(node.parent, _slot(node.owner, node.name), <PyObject*>node.type)
             self._kept.append(node.type)
         self.n_countries, self.n_checked = len(plan.country_sources), len(plan.checked_sources)
         if self.n_countries > MAX_COUNTRY_FIELDS:
             raise ValueError(f"the profile has more than {MAX_COUNTRY_FIELDS} country fields")
-        self.countries = <Source*>_array(self.n_countries, sizeof(Source))
-        self.checked = <Source*>_array(self.n_checked, sizeof(Source))
+        self.countries = <Source*>new_array(self.n_countries, sizeof(Source))
+        self.checked = <Source*>new_array(self.n_checked, sizeof(Source))
         for i, source in enumerate(plan.country_sources):
             self._plan_source(&self.countries[i], source)
         for i, source in enumerate(plan.checked_sources):
             self._plan_source(&self.checked[i], source)
-        self.intervals = <double*>_array(2 * len(plan.intervals), sizeof(double))
+        self.intervals = <double*>new_array(2 * len(plan.intervals), sizeof(double))
         for i, (low, high) in enumerate(plan.intervals):
             self.intervals[2 * i], self.intervals[2 * i + 1] = low, high
         self._plan_ops(plan.ops)
-        self.statement_slots = <Slot*>_array(N_STATEMENT + 1, sizeof(Slot))
+        self.statement_slots = <Slot*>new_array(N_STATEMENT + 1, sizeof(Slot))
         for i, name in enumerate(STATEMENT_FIELDS):
             self.statement_slots[i] = _slot(plan.statement_type, name)
             self.is_flow[i] = name in FLOW_FIELDS
@@ -245,11 +239,11 @@ cdef class Extractor:
         cdef int i, n_where = 0, n_sources = 0, n_given = 0, n_linear = 0
         cdef Op* out
         self.n_features = len(ops)
-        self.ops = <Op*>_array(len(ops), sizeof(Op))
-        self.wheres = <Where*>_array(sum(len(op.where) for op in ops), sizeof(Where))
-        self.op_sources = <int32_t*>_array(sum(len(op.sources) for op in ops), sizeof(int32_t))
-        self.given = <Node*>_array(sum(len(op.given) for op in ops), sizeof(Node))
-        self.linears = <Linear*>_array(sum(len(op.numerator) + len(op.denominator) for op in ops), sizeof(Linear))
+        self.ops = <Op*>new_array(len(ops), sizeof(Op))
+        self.wheres = <Where*>new_array(sum(len(op.where) for op in ops), sizeof(Where))
+        self.op_sources = <int32_t*>new_array(sum(len(op.sources) for op in ops), sizeof(int32_t))
+        self.given = <Node*>new_array(sum(len(op.given) for op in ops), sizeof(Node))
+        self.linears = <Linear*>new_array(sum(len(op.numerator) + len(op.denominator) for op in ops), sizeof(Linear))
         for i, op in enumerate(ops):
             out = &self.ops[i]
             out.kind, out.node, out.distress = KINDS[op.kind], op.node, op.distress
@@ -644,7 +638,7 @@ def feature_row(Extractor extractor not None, profile, findings, int as_of):
     """The features of one profile in the model's order: numbers, NaN = missing, categories as their codes."""
     cdef Books books
     cdef Distress distress
-    cdef double* row = <double*>_array(extractor.n_features, sizeof(double))
+    cdef double* row = <double*>new_array(extractor.n_features, sizeof(double))
     try:
         extractor.fill(profile, findings, as_of, row, &books, &distress)
         return [row[i] for i in range(extractor.n_features)]

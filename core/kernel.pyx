@@ -9,21 +9,16 @@ Source of the semantics: PMML 4.4 Scorecard, first matching attribute.
 
 from libc.math cimport isnan
 from libc.stdint cimport int32_t, uint8_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport free
 from libc.string cimport memset
+
+from core.memory cimport new_array
 
 __all__ = ["Card", "ShapeError", "conclude_row", "score_rows"]
 
 
 class ShapeError(ValueError):
     """Arrays whose shapes do not fit the model; nothing was written."""
-
-
-cdef void* _array(Py_ssize_t count, size_t size) except NULL:
-    cdef void* memory = calloc(count if count > 0 else 1, size)
-    if memory == NULL:
-        raise MemoryError
-    return memory
 
 
 cdef class Card:
@@ -36,45 +31,45 @@ cdef class Card:
         cdef int i
         self.n_features = plan.n_features
         self.n_lines = self.n_characteristics = len(plan.lines)
-        self.lines = <Line*>_array(self.n_lines, sizeof(Line))
+        self.lines = <Line*>new_array(self.n_lines, sizeof(Line))
         for i, line in enumerate(plan.lines):
             self.lines[i] = Line(
                 line.feature, line.is_category, line.first_bound, line.n_bounds, line.first_bin, line.n_bins,
                 line.first_attribute, line.missing, line.not_applicable, line.rule, line.chosen, line.category,
                 line.required, line.group, line.best, line.worst,
             )
-        self.bounds = <double*>_array(len(plan.bounds), sizeof(double))
+        self.bounds = <double*>new_array(len(plan.bounds), sizeof(double))
         for i, bound in enumerate(plan.bounds):
             self.bounds[i] = bound
-        self.attribute_of = <uint8_t*>_array(len(plan.attribute_of), sizeof(uint8_t))
+        self.attribute_of = <uint8_t*>new_array(len(plan.attribute_of), sizeof(uint8_t))
         for i, attribute in enumerate(plan.attribute_of):
             self.attribute_of[i] = attribute
-        self.points_of = <int32_t*>_array(len(plan.points_of), sizeof(int32_t))
-        self.unknown = <uint8_t*>_array(len(plan.points_of), sizeof(uint8_t))
+        self.points_of = <int32_t*>new_array(len(plan.points_of), sizeof(int32_t))
+        self.unknown = <uint8_t*>new_array(len(plan.points_of), sizeof(uint8_t))
         for i, (points, unknown) in enumerate(plan.points_of):
             self.points_of[i], self.unknown[i] = points, unknown
-        self.rules = <Rule*>_array(len(plan.rules), sizeof(Rule))
+        self.rules = <Rule*>new_array(len(plan.rules), sizeof(Rule))
         for i, (first, count) in enumerate(plan.rules):
             self.rules[i] = Rule(first, count)
-        self.alternatives = <Alternative*>_array(len(plan.alternatives), sizeof(Alternative))
+        self.alternatives = <Alternative*>new_array(len(plan.alternatives), sizeof(Alternative))
         for i, (first, count, required_missing) in enumerate(plan.alternatives):
             self.alternatives[i] = Alternative(first, count, required_missing)
-        self.terms = <Term*>_array(len(plan.terms), sizeof(Term))
+        self.terms = <Term*>new_array(len(plan.terms), sizeof(Term))
         for i, (feature, missing, first, count, codes) in enumerate(plan.terms):
             self.terms[i] = Term(feature, missing, first, count, codes)
-        self.intervals = <double*>_array(2 * len(plan.intervals), sizeof(double))
+        self.intervals = <double*>new_array(2 * len(plan.intervals), sizeof(double))
         for i, (low, high) in enumerate(plan.intervals):
             self.intervals[2 * i], self.intervals[2 * i + 1] = low, high
         self.n_floors = len(plan.floors)
-        self.floors = <Floor*>_array(self.n_floors, sizeof(Floor))
+        self.floors = <Floor*>new_array(self.n_floors, sizeof(Floor))
         for i, (category, points, level) in enumerate(plan.floors):
             self.floors[i] = Floor(category, points, level)
         self.n_overrides = len(plan.overrides)
-        self.overrides = <Override*>_array(self.n_overrides, sizeof(Override))
+        self.overrides = <Override*>new_array(self.n_overrides, sizeof(Override))
         for i, (rule, floor, decision) in enumerate(plan.overrides):
             self.overrides[i] = Override(rule, floor, decision)
         self.n_groups = len(plan.groups)
-        self.groups = <Group*>_array(self.n_groups, sizeof(Group))
+        self.groups = <Group*>new_array(self.n_groups, sizeof(Group))
         for i, (best, worst) in enumerate(plan.groups):
             self.groups[i] = Group(best, worst)
             self.weight += worst - best
@@ -252,8 +247,8 @@ def conclude_row(Card card not None, const double[::1] row not None):
         raise ShapeError(f"the row has {row.shape[0]} columns, the model has {card.n_features} features")
     if card.n_features == 0:
         raise ShapeError("the model has no features")
-    cdef int32_t* points = <int32_t*>_array(card.n_lines, sizeof(int32_t))
-    cdef uint8_t* attributes = <uint8_t*>_array(card.n_lines, sizeof(uint8_t))
+    cdef int32_t* points = <int32_t*>new_array(card.n_lines, sizeof(int32_t))
+    cdef uint8_t* attributes = <uint8_t*>new_array(card.n_lines, sizeof(uint8_t))
     try:
         card.score(&row[0], points, attributes)
         card.conclude(&row[0], points, attributes, &out)

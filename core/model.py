@@ -8,21 +8,12 @@ from typing import Any
 from core.conditions import Condition, Rule
 from core.document import Mapping, Sequence, Text
 from core.formula import Formula
+from core.ratios import MODELS
 
 LEVELS = ("low", "medium", "high", "critical")
 DECISIONS = ("approve", "review", "decline")
 CATEGORIES = ("financial", "operational", "compliance", "geographic", "ownership", "industry", "reputational")
-DISTRESS_MODELS = (
-    "altman_z",
-    "altman_z_prime",
-    "altman_z_double_prime",
-    "zmijewski",
-    "ohlson_o",
-    "springate",
-    "beneish_m",
-    "piotroski_f",
-)
-DISTRESS_CHOICES = (*DISTRESS_MODELS[:4], "none")
+DISTRESS_CHOICES = (*MODELS[:4], "none")
 FLAG_VALUES = ("false", "true")
 INDUSTRY_SCHEMES = ("nace", "naics", "sic", "isic", "mcc")
 HUNDREDTHS = 100

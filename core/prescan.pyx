@@ -47,7 +47,7 @@ cdef struct Unescaped:               # room for keys written with escapes: as lo
 cdef uint64_t SEED = int.from_bytes(os.urandom(8), "little") | 1
 cdef uint64_t MULTIPLIER = 0x9E3779B97F4A7C15
 
-# What a byte means: 1 ends a run inside a string, 2 is structure outside of one.
+# Bytes that end a run: inside a string, and outside of one. What follows a backslash, as the byte it stands for.
 cdef uint8_t[256] IN_STRING, OUTSIDE, SHORT_ESCAPES
 IN_STRING[0] = IN_STRING[34] = IN_STRING[92] = 1
 for _byte in (0, 34, 44, 91, 93, 123, 125):

@@ -15,7 +15,6 @@ from core.model import (
     CATEGORIES,
     DECISIONS,
     DISTRESS_CHOICES,
-    DISTRESS_MODELS,
     FLAG_VALUES,
     HUNDREDTHS,
     LEVELS,
@@ -29,7 +28,7 @@ from core.model import (
     Override,
     Table,
 )
-from core.ratios import STATEMENT_FIELDS
+from core.ratios import MODELS, STATEMENT_FIELDS
 
 TABLE_KINDS = ["countries", "set", "classes", "industries", "series"]
 FEATURE_KINDS = [
@@ -237,7 +236,7 @@ class _FeatureReader:
         if kind == "ratio":
             return Feature(name, kind, None, formula=self._formula(section))
         if kind == "distress":
-            return Feature(name, kind, None, distress=section.one_of("model", list(DISTRESS_MODELS[:4])))
+            return Feature(name, kind, None, distress=section.one_of("model", list(MODELS[:4])))
         if kind == "distress_choice":
             return Feature(name, kind, DISTRESS_CHOICES)
         return Feature(name, kind, None)

@@ -9,13 +9,14 @@ points follow) and observed values, not the answer: the model of the same sha256
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.math cimport NAN, isnan
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
 
 cimport cython
 
 from core.features cimport Extractor
 from core.kernel cimport N_CATEGORIES, Card, Line, Outcome
+from core.memory cimport new_array
 from core.ratios cimport N_DISTRESS, Books, Distress, zone_of
 from core.rounding cimport round9, write_hundredths, write_number
 from core.writing cimport Text, put, put_bytes, put_date, put_identity, put_text
@@ -57,13 +58,6 @@ cdef packed struct Header:               # of a record, little-endian like every
     int32_t score
     uint64_t overrides
     uint64_t floors
-
-
-cdef void* _array(Py_ssize_t count, size_t size) except NULL:
-    cdef void* memory = calloc(count if count > 0 else 1, size)
-    if memory == NULL:
-        raise MemoryError
-    return memory
 
 
 @cython.final
@@ -167,14 +161,14 @@ cdef class Scorer:
 
     cdef Text* _texts(self, values) except NULL:
         cdef int i
-        cdef Text* texts = <Text*>_array(len(values), sizeof(Text))
+        cdef Text* texts = <Text*>new_array(len(values), sizeof(Text))
         for i, value in enumerate(values):
             texts[i] = self._text(value)
         return texts
 
     cdef int32_t* _integers(self, values) except NULL:
         cdef int i
-        cdef int32_t* integers = <int32_t*>_array(len(values), sizeof(int32_t))
+        cdef int32_t* integers = <int32_t*>new_array(len(values), sizeof(int32_t))
         for i, value in enumerate(values):
             integers[i] = value
         return integers
@@ -215,7 +209,7 @@ cdef class Scorer:
             raise ValueError(f"{n} profiles and {len(findings)} findings")
         _check_day(as_of)
         answers = []
-        works = <Work*>_array(n, sizeof(Work))
+        works = <Work*>new_array(n, sizeof(Work))
         try:
             for i in range(n):
                 assessed = Assessed.__new__(Assessed, self)
@@ -325,7 +319,7 @@ cdef class Assessed:
 
     def __cinit__(self, Scorer scorer not None):
         cdef Py_ssize_t n = scorer.card.n_lines, features = scorer.card.n_features
-        cdef char* block = <char*>_array((features + n) * sizeof(double) + n * (sizeof(int32_t) + 1), 1)
+        cdef char* block = <char*>new_array((features + n) * sizeof(double) + n * (sizeof(int32_t) + 1), 1)
         self.scorer = scorer
         self.row = <double*>block
         self.observed = self.row + features
