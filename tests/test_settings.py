@@ -7,6 +7,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -56,16 +57,43 @@ OTHER: dict[str, tuple[str, Any]] = {
     "concurrency.worker_pool_size": ("7", 7),
     "concurrency.goroutine_limit": ("500", 500),
     "database.url": ("sqlite:////srv/kyb/records.db", "sqlite:////srv/kyb/records.db"),
+    "database.direct_url": ("postgresql://owner@db/kyb", "postgresql://owner@db/kyb"),
+    "database.pooler": ("PgBouncer", "pgbouncer"),
     "database.data_dir": ("/srv/kyb", Path("/srv/kyb")),
     "database.max_connections": ("60", 60),
     "database.min_connections": ("4", 4),
     "database.connection_max_lifetime": ("1h30m", 5400.0),
+    "database.timeout": ("1s", 1.0),
+    "database.acquire_timeout": ("900ms", 0.9),
+    "database.connect_timeout": ("900ms", 0.9),
+    "database.command_timeout": ("900ms", 0.9),
+    "database.statement_timeout": ("800ms", 0.8),
+    "database.lock_timeout": ("700ms", 0.7),
+    "database.idle_transaction_timeout": ("1m", 60.0),
     "database.busy_timeout": ("250ms", 0.25),
+    "database.partitions_ahead": ("24", 24),
     "redis.url": ("redis://user:secret@cache:6379/2", "redis://user:secret@cache:6379/2"),
     "redis.pool_size": ("80", 80),
     "redis.min_idle_conns": ("0", 0),
     "redis.max_conn_age": ("90m", 5400.0),
+    "redis.timeout": ("150ms", 0.15),
+    "redis.acquire_timeout": ("1s", 1.0),
     "cache.ttl": ("60", 60.0),
+    "cache.negative_ttl": ("1h", 3600.0),
+    "cache.ttl_jitter_percent": ("0", 0),
+    "cache.local_entries": ("100", 100),
+    "cache.local_bytes": ("1MiB", 1 << 20),
+    "breaker.failure_percent": ("100", 100),
+    "breaker.slow_percent": ("1", 1),
+    "breaker.slow_call": ("1s500ms", 1.5),
+    "breaker.window": ("1m", 60.0),
+    "breaker.min_calls": ("1", 1),
+    "breaker.open_for": ("10s", 10.0),
+    "breaker.probes": ("1", 1),
+    "retry.budget_percent": ("0", 0),
+    "retry.attempts": ("5", 5),
+    "idempotency.ttl": ("720h", 2_592_000.0),
+    "idempotency.wait": ("900ms", 0.9),
     "model.id": ("kyb@2.0.1", "kyb@2.0.1"),
     "model.path": ("models/mine.yaml", Path("models/mine.yaml")),
     "monitoring.enabled": ("off", False),
@@ -77,12 +105,17 @@ OTHER: dict[str, tuple[str, Any]] = {
     "logging.level": ("WARNING", "warning"),
 }
 
+# What some settings need beside them: they are of PostgreSQL alone.
+POSTGRES = {"database.url": "postgresql://kyb@pooler:6432/kyb"}
+BESIDE = {"database.direct_url": POSTGRES, "database.pooler": POSTGRES}
+
 # For every setting a text that it does not take.
 WRONG = {
     "server.host": "not a host",
     "server.port": "0",
     "server.body_limit": "1 elephant",
-    "database.url": "postgresql://kyb:secret@db/kyb",
+    "database.url": "mysql://kyb:secret@db/kyb",
+    "database.direct_url": "sqlite:///records.db",
     "database.data_dir": "a\x07b",
     "redis.url": "http://cache",
     "model.id": "kyb",
@@ -96,6 +129,10 @@ WRONG = {
 def value_of(loaded: Loaded, name: str) -> Any:
     section, key = name.split(".")
     return getattr(getattr(loaded.settings, section), key)
+
+
+def beside(name: str) -> dict[str, str]:
+    return BESIDE.get(name, {})
 
 
 def write(folder: Path, text: str | bytes) -> str:
@@ -128,11 +165,30 @@ class TestDefaults:
         assert (settings.server.host, settings.server.port, settings.server.backlog) == ("127.0.0.1", 8080, 4096)
         assert settings.server.body_limit == 1024 * 1024
         assert settings.server.batch_body_limit == 8 * 1024 * 1024
-        assert settings.server.body_timeout == settings.server.request_deadline == 10.0
-        assert settings.database.url is None
+        assert (settings.server.body_timeout, settings.server.request_deadline) == (10.0, 2.0)
+        assert settings.database.url is settings.database.direct_url is None
+        assert settings.database.pooler == "none"
         assert settings.database.sqlite_file == Path("data/kyb.db")
         assert settings.model.id == "kyb@1.0.0"
         assert settings.scaling.max_replicas is None
+
+    def test_waits_for_the_database_end_from_the_inside_out(self) -> None:
+        database = load({}).settings.database
+        waits = (database.lock_timeout, database.statement_timeout, database.command_timeout, database.timeout)
+        assert waits == (0.25, 0.7, 0.8, 0.9)
+        assert (database.acquire_timeout, database.connect_timeout, database.busy_timeout) == (0.25, 0.8, 0.8)
+        assert (database.idle_transaction_timeout, database.connection_max_lifetime) == (5.0, 3600.0)
+
+    def test_what_guards_calls_to_others(self) -> None:
+        settings = load({}).settings
+        assert (settings.redis.timeout, settings.redis.acquire_timeout) == (0.2, 0.1)
+        assert (settings.cache.ttl, settings.cache.negative_ttl, settings.cache.ttl_jitter_percent) == (300.0, 1.0, 10)
+        assert (settings.cache.local_entries, settings.cache.local_bytes) == (10_000, 32 << 20)
+        breaker = settings.breaker
+        assert (breaker.failure_percent, breaker.slow_percent, breaker.slow_call) == (50, 80, 0.5)
+        assert (breaker.window, breaker.min_calls, breaker.open_for, breaker.probes) == (10.0, 10, 2.0, 3)
+        assert (settings.retry.budget_percent, settings.retry.attempts) == (10, 2)
+        assert (settings.idempotency.ttl, settings.idempotency.wait) == (86_400.0, 0.5)
 
     def test_every_variable_is_named_in_the_packaged_file(self) -> None:
         text = DEFAULTS_FILE.read_text()
@@ -152,25 +208,25 @@ class TestSources:
         text, value = OTHER[name]
         section, key = name.split(".")
         path = write(tmp_path, f"# a comment\n{section}:\n  {key}: {text}\n")
-        loaded = load({}, path)
+        loaded = load({}, path, beside(name))
         assert value_of(loaded, name) == value != value_of(load({}), name)
         assert loaded.origins[name].value == value
         assert loaded.origins[name].origin == f"file {path}:3"
-        assert [other for other, held in loaded.origins.items() if held.origin != "default"] == [name]
+        assert [other for other, held in loaded.origins.items() if held.origin.startswith("file")] == [name]
 
     @pytest.mark.parametrize("name", [name for name, key in KEYS.items() if key.env])
     def test_a_variable_changes_value_and_origin(self, name: str) -> None:
         text, value = OTHER[name]
         variable = KEYS[name].env
         assert variable is not None
-        loaded = load({variable: text})
+        loaded = load({variable: text}, overrides=beside(name))
         assert value_of(loaded, name) == value
         assert loaded.origins[name].origin == f"environment {variable}"
 
     @pytest.mark.parametrize("name", KEYS)
     def test_an_option_changes_value_and_origin(self, name: str) -> None:
         text, value = OTHER[name]
-        loaded = load({}, overrides={name: text})
+        loaded = load({}, overrides={**beside(name), name: text})
         assert value_of(loaded, name) == value
         assert loaded.origins[name].origin == f"option {KEYS[name].option or name}"
 
@@ -237,7 +293,8 @@ class TestSources:
         path = write(tmp_path, f"database:\n  url: {nothing}\nscaling:\n  max_replicas: {nothing}\n")
         settings = load({}, path).settings
         assert (settings.database.url, settings.scaling.max_replicas) == (None, None)
-        assert load({"DATABASE_URL": "", "REDIS_URL": "", "MODEL_PATH": ""}).settings.redis.url is None
+        nothings = {"DATABASE_URL": "", "DATABASE_DIRECT_URL": "", "REDIS_URL": "", "MODEL_PATH": ""}
+        assert load(nothings).settings.redis.url is None
 
     def test_nothing_depends_on_the_working_directory(self, tmp_path: Path) -> None:
         write(tmp_path, "server: {port: 1}")
@@ -279,7 +336,7 @@ class TestFaults:
                 ":6: server.workers: given twice, first on line 5; remove one of the two",
                 ":7: databse: unknown section; did you mean database?",
                 ":8: redis: must be a mapping; give keys and values, of redis.url, redis.pool_size, "
-                "redis.min_idle_conns, redis.max_conn_age",
+                "redis.min_idle_conns, redis.max_conn_age, redis.timeout, redis.acquire_timeout",
                 ":9: concurrency.task_limit: given twice, first on line 9; remove one of the two",
                 ':10: cache.ttl: ".inf" is not a duration; give a duration from 1s to 720h such as 250ms, 30s or '
                 "1h30m, or a number of seconds",
@@ -370,8 +427,10 @@ class TestFaults:
     @pytest.mark.parametrize(
         "url",
         [
-            "postgresql://kyb:hunter2@db:5432/kyb",
             "mysql://hunter2@db",
+            "postgresql+asyncpg://kyb:hunter2@db/kyb",
+            "POSTGRES://kyb:hunter2@db/kyb",
+            "kyb:hunter2@db/kyb?next=x://y",
             "sqlite://hunter2",
             "sqlite:///",
             "sqlite:///:memory:",
@@ -379,10 +438,113 @@ class TestFaults:
             "hunter2",
         ],
     )
-    def test_only_the_embedded_database_is_supported_and_no_password_is_repeated(self, url: str) -> None:
+    def test_a_database_is_named_by_a_url_and_no_password_is_repeated(self, url: str) -> None:
         message = only_fault({"DATABASE_URL": url})
         assert "sqlite:////absolute/file.db" in message
+        assert "postgresql://user:password@host:5432/name" in message
         assert "hunter2" not in message
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "postgresql://kyb:hunter2@db:5432/kyb",
+            "postgres://db/kyb",
+            "postgresql://kyb@host1:5432,host2:5432/kyb?target_session_attrs=read-write&sslmode=verify-full",
+            "postgresql://kyb:p%40%2F%23@[::1]:5432/kyb",
+            "postgresql://%2Frun%2Fpostgresql/kyb",
+            "postgresql:///kyb?host=/run/postgresql",
+            "postgresql:///kyb?host=host1:5432,host2&options=-c%20search_path=kyb",
+        ],
+    )
+    def test_postgres_is_named_by_url(self, url: str) -> None:
+        database = load({"DATABASE_URL": url, "DATABASE_DIRECT_URL": url}).settings.database
+        assert (database.url, database.direct_url, database.is_postgres) == (url, url, True)
+
+    @pytest.mark.parametrize(
+        ("url", "said"),
+        [
+            ("postgresql://", "names no host"),
+            ("postgresql:///hunter2", "names no host"),
+            ("postgresql://kyb:hunter2@/kyb?host=", "names no host"),
+            ("postgresql://kyb:hunter2@db", "names no database"),
+            ("postgresql://kyb:hunter2@db/", "names no database"),
+            ("postgresql://kyb:hunter2@db/?dbname=kyb", "names no database"),
+            ("postgresql://kyb:hunter2@db:0/kyb", "host:port"),
+            ("postgresql://kyb:hunter2@db:65536/kyb", "host:port"),
+            ("postgresql://kyb:hunter2@db:port/kyb", "host:port"),
+            ("postgresql://kyb:hunter2@db,/kyb", "host:port"),
+            ("postgresql://kyb:hunter2@db:1,:2/kyb", "host:port"),
+            ("postgresql://kyb:hunter2@::1/kyb", "host:port"),
+            ("postgresql://kyb:hunter2@d b/kyb", "host:port"),
+            ("postgresql:///kyb?host=db:x&password=hunter2", "host:port"),
+            ("postgresql://kyb:hunter2@[::1/kyb", "not a URL"),
+            ("postgresql:kyb:hunter2@db/kyb", "not a URL"),
+            ("postgresql://kyb:hunter2@db/kyb#top", "percent-encoded"),
+            ("postgresql://kyb:hunter2@db/k\x07yb", "percent-encoded"),
+            ("postgresql://kyb:hun@hunter2@db/kyb", "percent-encoded"),
+            ("postgresql://kyb:1/hunter2@db/kyb", "percent-encoded"),
+            ("postgresql://kyb:1/hunter2@db", "percent-encoded"),
+            ("postgresql://kyb:hun#hunter2@db/kyb", "percent-encoded"),
+            ("postgresql://kyb:hun?hunter2@db/kyb", "name=value"),
+            ("postgresql://kyb:hunter2@db/kyb?sslmode", "name=value"),
+            ("postgresql://kyb@db/kyb?%70assword=hunter2", "not plain"),
+        ],
+    )
+    def test_other_urls_are_not_of_postgres_and_no_password_is_repeated(self, url: str, said: str) -> None:
+        for variable in ("DATABASE_URL", "DATABASE_DIRECT_URL"):
+            with pytest.raises(SettingsError) as caught:
+                load({variable: url}, overrides={} if variable == "DATABASE_URL" else POSTGRES)
+            (fault,) = caught.value.faults
+            assert said in fault.problem
+            assert "hunter2" not in str(fault)
+
+    def test_migrations_go_to_a_server_only(self) -> None:
+        fault = only_fault({"DATABASE_URL": "postgresql://db/kyb", "DATABASE_DIRECT_URL": "sqlite:///records.db"})
+        assert 'a database of scheme "sqlite" is not supported here' in fault
+
+    def test_what_is_of_postgres_is_refused_beside_the_embedded_database(self) -> None:
+        direct = {"DATABASE_DIRECT_URL": "postgresql://kyb:hunter2@db/kyb"}
+        assert only_fault(direct) == (
+            "environment DATABASE_DIRECT_URL: database.direct_url: it is for PostgreSQL, and database.url (default) "
+            "names the embedded database; give database.url of PostgreSQL, or leave database.direct_url out"
+        )
+        file = {"DATABASE_URL": "sqlite:///a.db"}
+        assert "database.url (environment DATABASE_URL) names" in only_fault({**file, "DB_POOLER": "pgbouncer"})
+        assert len(faults_of({**file, **direct, "DB_POOLER": "pgbouncer"})) == 2
+        assert load({**file, "DB_POOLER": "none", "DATABASE_DIRECT_URL": ""}).settings.database.pooler == "none"
+
+    def test_the_embedded_database_is_a_file_and_a_server_is_not(self) -> None:
+        database = load({"DATABASE_URL": "sqlite:////srv/a.db"}).settings.database
+        assert (database.is_postgres, database.sqlite_file) == (False, Path("/srv/a.db"))
+        assert load({}).settings.database.is_postgres is False
+        with pytest.raises(ValueError, match="PostgreSQL"):
+            _ = load({"DATABASE_URL": "postgresql://kyb:hunter2@db/kyb"}).settings.database.sqlite_file
+
+    def test_a_budget_that_is_too_small_for_the_fleet_is_no_fault_of_the_settings(self) -> None:
+        assert load({"DB_MAX_CONNECTIONS": "100", "MAX_REPLICAS": "50", "DATABASE_URL": "postgresql://db/kyb"})
+
+    @pytest.mark.parametrize(
+        ("name", "outside"),
+        [
+            ("database.partitions_ahead", ("0", "25")),
+            ("database.timeout", ("0s", "61s")),
+            ("cache.ttl_jitter_percent", ("51",)),
+            ("cache.local_entries", ("0", "99")),
+            ("cache.local_bytes", ("0", "1023KiB")),
+            ("breaker.failure_percent", ("0", "101")),
+            ("breaker.slow_percent", ("0", "101")),
+            ("breaker.min_calls", ("0",)),
+            ("breaker.open_for", ("0s", "10001ms")),
+            ("breaker.probes", ("0",)),
+            ("retry.budget_percent", ("11",)),
+            ("retry.attempts", ("0", "6")),
+            ("idempotency.ttl", ("59s", "721h")),
+        ],
+    )
+    def test_what_is_outside_the_bounds_is_refused(self, name: str, outside: tuple[str, ...]) -> None:
+        for text in outside:
+            (fault,) = faults_of({}, **{name.replace(".", "__"): text})
+            assert fault.problem == f'"{text}" is out of range'
 
     @pytest.mark.parametrize(
         "url", ["redis://cache", "rediss://:pw@cache:6380/1", "unix:///run/redis.sock", "redis://[::1]"]
@@ -414,11 +576,39 @@ class TestFaults:
     def test_waits_stay_below_the_deadline_and_the_deadline_below_the_grace(self, tmp_path: Path) -> None:
         (fault,) = faults_of({}, write(tmp_path, "server: {request_deadline: 15s}"))
         assert fault.problem == "15s does not go with server.shutdown_grace = 15s (default)"
-        faults = faults_of({}, write(tmp_path, "server: {request_deadline: 5s}"))
+        (fault,) = faults_of({}, write(tmp_path, "server: {request_deadline: 899ms}"))
+        assert fault.remedy == "give at least 900ms, or change database.timeout"
+        faults = faults_of({}, write(tmp_path, "database: {timeout: 400ms}"))
         assert [fault.remedy for fault in faults] == [
-            "give at least 10s, or change server.body_timeout",
-            "give more than 5s, or change database.busy_timeout",
+            "give at least 800ms, or change database.command_timeout",
+            "give at least 800ms, or change database.connect_timeout",
+            "give at least 800ms, or change database.busy_timeout",
+            "give at least 500ms, or change idempotency.wait",
         ]
+
+    @pytest.mark.parametrize(
+        ("short", "long"),
+        [
+            ("database.timeout", "server.request_deadline"),
+            ("database.command_timeout", "database.timeout"),
+            ("database.statement_timeout", "database.command_timeout"),
+            ("database.lock_timeout", "database.statement_timeout"),
+            ("database.acquire_timeout", "database.timeout"),
+            ("database.connect_timeout", "database.timeout"),
+            ("database.busy_timeout", "database.timeout"),
+            ("idempotency.wait", "database.timeout"),
+        ],
+    )
+    def test_an_inner_wait_is_at_most_the_outer(self, short: str, long: str) -> None:
+        outer_ms = round(value_of(load({}), long) * 1000)
+        within = {"database.lock_timeout": "1ms", **{name: f"{outer_ms}ms" for name in (short, long)}}
+        assert value_of(load({}, overrides=within), short) == outer_ms / 1000
+        faults = faults_of({}, **{short.replace(".", "__"): f"{outer_ms + 1}ms"})
+        assert f"give at most {show_duration(outer_ms / 1000)}, or change {long}" in [one.remedy for one in faults]
+
+    def test_a_body_may_take_longer_than_the_deadline(self, tmp_path: Path) -> None:
+        server = load({}, write(tmp_path, "server: {body_timeout: 1m, request_deadline: 1s}")).settings.server
+        assert (server.body_timeout, server.request_deadline) == (60.0, 1.0)
 
 
 class TestShown:
@@ -444,6 +634,18 @@ class TestShown:
         }
         assert rows["redis.url"] == "rediss://me:***@cache:1/0?password=***"
 
+    @given(st.text(min_size=1), st.sampled_from(["", "&sslmode=require"]))
+    def test_no_password_of_a_database_is_shown(self, text: str, more: str) -> None:
+        secret = f"hunter{quote(text, safe='')}"
+        for url in (
+            f"postgresql://kyb:{secret}@host1:5432,host2/records?target_session_attrs=any{more}",
+            f"postgres://kyb@db/records?password={secret}{more}",
+            f"postgres://kyb@db/records?sslkey=key.pem&sslpassword={secret}{more}",
+        ):
+            environ = {"DATABASE_URL": url, "DATABASE_DIRECT_URL": url}
+            rows = {name: value for name, value, _ in effective(load(environ))}
+            assert rows["database.url"] == rows["database.direct_url"] == url.replace(secret, "***")
+
     @pytest.mark.parametrize(
         ("url", "masked"),
         [
@@ -451,6 +653,8 @@ class TestShown:
             ("redis://me@host", "redis://me@host"),
             ("unix:///run/r.sock?password=pw&db=1", "unix:///run/r.sock?password=***&db=1"),
             ("sqlite:///a.db", "sqlite:///a.db"),
+            ("postgresql://me:pw@a:1,b:2/kyb?sslmode=x", "postgresql://me:***@a:1,b:2/kyb?sslmode=x"),
+            ("postgresql:///kyb?host=/run&app.pass=pw", "postgresql:///kyb?host=/run&app.pass=***"),
         ],
     )
     def test_masking_leaves_the_rest(self, url: str, masked: str) -> None:

@@ -17,6 +17,7 @@ from msgspec import Struct
 from app.settings.kinds import Malformed, is_loopback
 from app.settings.sources import Fault, Given, from_environment, from_file, from_options
 from app.settings.tree import KEYS, SECTIONS, Settings
+from app.settings.urls import is_postgres
 
 __all__ = ["DEFAULTS_FILE", "Effective", "Fault", "Loaded", "Settings", "SettingsError", "effective", "load"]
 
@@ -28,11 +29,20 @@ _ORDERED = (
     ("redis.min_idle_conns", "redis.pool_size", True),
     ("scaling.min_replicas", "scaling.max_replicas", True),
     ("server.body_limit", "server.batch_body_limit", True),
-    ("server.body_timeout", "server.request_deadline", True),
-    ("database.busy_timeout", "server.request_deadline", False),
     ("server.request_deadline", "server.shutdown_grace", False),
+    ("database.timeout", "server.request_deadline", True),
+    ("database.command_timeout", "database.timeout", True),
+    ("database.statement_timeout", "database.command_timeout", True),
+    ("database.lock_timeout", "database.statement_timeout", True),
+    ("database.acquire_timeout", "database.timeout", True),
+    ("database.connect_timeout", "database.timeout", True),
+    ("database.busy_timeout", "database.timeout", True),
+    ("idempotency.wait", "database.timeout", True),
 )
 """Pairs of settings whose first must not exceed the second; may they be equal?"""
+
+_OF_POSTGRES = {"database.direct_url": None, "database.pooler": "none"}
+"""Settings that only PostgreSQL has a use for, and the value that asks for nothing."""
 
 
 class Effective(Struct, frozen=True):
@@ -130,6 +140,12 @@ def _disagreements(found: Mapping[str, Effective]) -> Iterator[Fault]:
     if model_id and model_path and model_id.origin != DEFAULT and model_path.value is not None:
         problem = f"both model.id ({model_id.origin}) and model.path ({model_path.origin}) select a model"
         yield Fault(f"{model_path.origin}: model.path", problem, "give one of them")
+    url = found.get("database.url")
+    for name, nothing in _OF_POSTGRES.items():
+        held = found.get(name)
+        if url and held and held.value != nothing and not is_postgres(url.value):
+            problem = f"it is for PostgreSQL, and database.url ({url.origin}) names the embedded database"
+            yield Fault(f"{held.origin}: {name}", problem, f"give database.url of PostgreSQL, or leave {name} out")
     for low_name, high_name, may_equal in _ORDERED:
         low, high = found.get(low_name), found.get(high_name)
         if low is None or high is None or high.value is None:

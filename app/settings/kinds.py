@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 Number = TypeVar("Number", int, float)
 
@@ -22,7 +21,7 @@ _SECONDS = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?")
 _SIZE = re.compile(rf"([0-9]{{1,15}}) ?({'|'.join(_SIZE_UNITS)})?")
 _HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _MODEL_ID = re.compile(r"[a-z][a-z0-9_-]{0,63}@[0-9]{1,6}\.[0-9]{1,6}\.[0-9]{1,6}")
-_SECRET_PARAMETER = re.compile(r"([?&]\w*pass\w*=)[^&#]*", re.IGNORECASE)
+_SECRET_PARAMETER = re.compile(r"([?&][\w.]*pass[\w.]*=)[^&#]*", re.IGNORECASE)
 
 
 class Malformed(ValueError):
@@ -178,47 +177,7 @@ def _model_id(text: str) -> str:
     return text
 
 
-# URLs may hold a password, so no message repeats more of them than the scheme.
-def _database_url(text: str) -> str:
-    scheme, separator, place = text.partition("://")
-    if not separator:
-        raise Malformed("the value is not a URL")
-    if scheme != "sqlite":
-        raise Malformed(f"a database of scheme {quoted(scheme)} is not supported")
-    if not place.startswith("/") or place.endswith("/") or not place.isprintable() or set(place) & set("?#"):
-        raise Malformed("the URL does not name one database file")
-    if place.endswith(":memory:"):
-        raise Malformed("a database in memory would lose every record")
-    return text
-
-
-def _redis_url(text: str) -> str:
-    try:
-        url = urlsplit(text)
-        port = url.port
-    except ValueError:
-        raise Malformed("the value is not a URL") from None
-    if url.scheme not in ("redis", "rediss", "unix"):
-        raise Malformed(f"{quoted(url.scheme)} is not a scheme of Redis" if url.scheme else "the value is not a URL")
-    if not text.isprintable() or url.fragment or port == 0:
-        raise Malformed("the value is not a URL of Redis")
-    if url.scheme == "unix":
-        if not url.path.strip("/"):
-            raise Malformed("the URL names no socket file")
-    elif not url.hostname:
-        raise Malformed("the URL names no host")
-    elif not re.fullmatch(r"/?|/[0-9]{1,5}", url.path):
-        raise Malformed("the path of the URL is not a database number")
-    return text
-
-
 FLAG = Kind(_flag, lambda value: "true" if value else "false", "true or false (also yes/no, on/off, 1/0)")
 HOST = Kind(_host, str, "a host name or an IP address without brackets")
 PATH = Kind(_path, str, "a path")
 MODEL_ID = Kind(_model_id, str, "name@version such as kyb@1.0.0")
-DATABASE_URL = Kind(
-    _database_url,
-    mask_url,
-    "nothing for the embedded database in database.data_dir, or sqlite:///relative/file.db, sqlite:////absolute/file.db",
-)
-REDIS_URL = Kind(_redis_url, mask_url, "redis://host:port/0, rediss://host:port/0, unix:///path/of/socket, or nothing")

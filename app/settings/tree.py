@@ -10,14 +10,18 @@ from typing import Annotated, Literal, get_type_hints
 
 from msgspec import Struct
 
-from app.settings.kinds import DATABASE_URL, FLAG, HOST, MODEL_ID, PATH, REDIS_URL, Kind, choice, duration, size, whole
+from app.settings.kinds import FLAG, HOST, MODEL_ID, PATH, Kind, choice, duration, size, whole
+from app.settings.urls import DATABASE_URL, POSTGRES_URL, REDIS_URL, is_postgres
 
 Seconds = float
 Bytes = int
+Pooler = Literal["none", "pgbouncer"]
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 
 _COUNT = whole(1, 1_000_000)
 _AGE = duration("1s", "720h")
+_WAIT = duration("1ms", "60s")
+_PERCENT = whole(1, 100)
 
 
 class Key(Struct, frozen=True):
@@ -63,34 +67,83 @@ class Concurrency(Section, frozen=True, kw_only=True):
 
 
 class Database(Section, frozen=True, kw_only=True):
-    """Where records are kept. `url` None is the embedded database in `data_dir`."""
+    """Where records are kept. `url` None is the embedded database in `data_dir`; connections are of the whole fleet."""
 
     url: Annotated[str | None, Key(DATABASE_URL, "DATABASE_URL", optional=True)]
+    direct_url: Annotated[str | None, Key(POSTGRES_URL, "DATABASE_DIRECT_URL", optional=True)]
+    pooler: Annotated[Pooler, Key(choice("none", "pgbouncer"), "DB_POOLER")]
     data_dir: Annotated[Path, Key(PATH, "DATA_DIR")]
     max_connections: Annotated[int, Key(whole(1, 100_000), "DB_MAX_CONNECTIONS")]
     min_connections: Annotated[int, Key(whole(0, 100_000), "DB_IDLE_CONNECTIONS")]
     connection_max_lifetime: Annotated[Seconds, Key(_AGE)]
-    busy_timeout: Annotated[Seconds, Key(duration("1ms", "60s"))]
+    timeout: Annotated[Seconds, Key(_WAIT)]
+    acquire_timeout: Annotated[Seconds, Key(_WAIT)]
+    connect_timeout: Annotated[Seconds, Key(_WAIT)]
+    command_timeout: Annotated[Seconds, Key(_WAIT)]
+    statement_timeout: Annotated[Seconds, Key(_WAIT)]
+    lock_timeout: Annotated[Seconds, Key(_WAIT)]
+    idle_transaction_timeout: Annotated[Seconds, Key(duration("1ms", "10m"))]
+    busy_timeout: Annotated[Seconds, Key(_WAIT)]
+    partitions_ahead: Annotated[int, Key(whole(1, 24))]
+
+    @property
+    def is_postgres(self) -> bool:
+        """Whether records are kept in PostgreSQL; else in `sqlite_file`."""
+        return is_postgres(self.url)
 
     @property
     def sqlite_file(self) -> Path:
-        """The file of the embedded database."""
+        """The file of the embedded database. Raises ValueError where there is none."""
+        if self.is_postgres:
+            raise ValueError("records are kept in PostgreSQL, not in a file")
         return Path(self.url.removeprefix("sqlite:///")) if self.url else self.data_dir / "kyb.db"
 
 
 class Redis(Section, frozen=True, kw_only=True):
-    """The shared cache. `url` None is none."""
+    """The shared cache. `url` None is none; connections are of one pod."""
 
     url: Annotated[str | None, Key(REDIS_URL, "REDIS_URL", optional=True)]
     pool_size: Annotated[int, Key(whole(1, 100_000), "REDIS_POOL_SIZE")]
     min_idle_conns: Annotated[int, Key(whole(0, 100_000))]
     max_conn_age: Annotated[Seconds, Key(_AGE)]
+    timeout: Annotated[Seconds, Key(_WAIT)]
+    acquire_timeout: Annotated[Seconds, Key(_WAIT)]
 
 
 class Cache(Section, frozen=True, kw_only=True):
-    """What is kept of earlier answers."""
+    """What is kept of earlier answers; the local tier is of one worker."""
 
     ttl: Annotated[Seconds, Key(_AGE, "CACHE_TTL")]
+    negative_ttl: Annotated[Seconds, Key(duration("1ms", "1h"))]
+    ttl_jitter_percent: Annotated[int, Key(whole(0, 50))]
+    local_entries: Annotated[int, Key(whole(100, 10_000_000))]
+    local_bytes: Annotated[Bytes, Key(size("1MiB", "64GiB"))]
+
+
+class Breaker(Section, frozen=True, kw_only=True):
+    """When calls to something that fails are stopped, and when they are tried again."""
+
+    failure_percent: Annotated[int, Key(_PERCENT)]
+    slow_percent: Annotated[int, Key(_PERCENT)]
+    slow_call: Annotated[Seconds, Key(_WAIT)]
+    window: Annotated[Seconds, Key(duration("1s", "10m"))]
+    min_calls: Annotated[int, Key(_COUNT)]
+    open_for: Annotated[Seconds, Key(duration("1ms", "10s"))]
+    probes: Annotated[int, Key(whole(1, 1000))]
+
+
+class Retry(Section, frozen=True, kw_only=True):
+    """How often a failed call is made again. `attempts` counts the first; 1 is no retry."""
+
+    budget_percent: Annotated[int, Key(whole(0, 10))]
+    attempts: Annotated[int, Key(whole(1, 5))]
+
+
+class Idempotency(Section, frozen=True, kw_only=True):
+    """What an Idempotency-Key promises."""
+
+    ttl: Annotated[Seconds, Key(duration("1m", "720h"))]
+    wait: Annotated[Seconds, Key(_WAIT)]
 
 
 class Model(Section, frozen=True, kw_only=True):
@@ -112,8 +165,8 @@ class Scaling(Section, frozen=True, kw_only=True):
 
     min_replicas: Annotated[int, Key(whole(1, 10_000), "MIN_REPLICAS")]
     max_replicas: Annotated[int | None, Key(whole(1, 10_000), "MAX_REPLICAS", optional=True)]
-    target_cpu_percent: Annotated[int, Key(whole(1, 100), "TARGET_CPU_PERCENT")]
-    target_memory_percent: Annotated[int, Key(whole(1, 100), "TARGET_MEMORY_PERCENT")]
+    target_cpu_percent: Annotated[int, Key(_PERCENT, "TARGET_CPU_PERCENT")]
+    target_memory_percent: Annotated[int, Key(_PERCENT, "TARGET_MEMORY_PERCENT")]
 
 
 class Logging(Section, frozen=True, kw_only=True):
@@ -130,6 +183,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     database: Database
     redis: Redis
     cache: Cache
+    breaker: Breaker
+    retry: Retry
+    idempotency: Idempotency
     model: Model
     monitoring: Monitoring
     scaling: Scaling
