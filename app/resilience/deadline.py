@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 Answer = TypeVar("Answer")
+
+_nearest_end: ContextVar[float | None] = ContextVar("nearest_end", default=None)
+"""The loop time at which the first of the waits around the caller ends."""
 
 
 class DeadlineExceeded(Exception):
@@ -17,8 +21,19 @@ class DeadlineExceeded(Exception):
         self.timeout_s = timeout_s
 
 
+def remaining_s() -> float | None:
+    """Seconds left to the nearest deadline around the caller, never negative; None outside any.
+
+    It travels with the context: tasks started within a wait see its end too, even after the wait is over.
+    """
+    end = _nearest_end.get()
+    if end is None:
+        return None
+    return max(0.0, end - asyncio.get_running_loop().time())
+
+
 class Deadline:
-    """One deadline for many waits of the same kind, each in a task of its own.
+    """One deadline for many waits of the same kind, at most one in each task. Waits of different kinds may nest.
 
     # Design: all waits have the same timeout, so they stand in a line ordered by when they end, and one timer looks at
     the head of the line only. A wait costs a dict entry, not a timer.
@@ -35,24 +50,39 @@ class Deadline:
     async def run(self, awaitable: Awaitable[Answer]) -> Answer:
         """The awaitable's result, if it comes within timeout_s seconds; otherwise it is cancelled.
 
-        Raises DeadlineExceeded; errors, and a cancellation from elsewhere, pass unchanged.
+        Raises DeadlineExceeded; errors, and a cancellation from elsewhere or by a deadline further out, pass unchanged.
         """
         loop = asyncio.get_running_loop()
         task = asyncio.current_task(loop)
         assert task is not None
-        assert task not in self._waiting
-        self._waiting[task] = loop.time() + self.timeout_s
+        if task in self._waiting:
+            # Within itself a deadline adds nothing: the wait further out ends first.
+            return await awaitable
+        end = self._waiting[task] = loop.time() + self.timeout_s
         if self._timer is None:
             self._timer = loop.call_later(self.timeout_s, self._look)
+        outer_end = _nearest_end.get()
+        token = _nearest_end.set(end) if outer_end is None or end < outer_end else None
+        cancelled_before = task.cancelling()
         try:
             return await awaitable
         except asyncio.CancelledError:
-            if task in self._late and task.uncancel() == 0:
+            # Cancelled by more than this deadline, the task has to stop further out.
+            if task in self._late and task.cancelling() <= cancelled_before + 1:
                 raise DeadlineExceeded(self.timeout_s) from None
             raise
         finally:
             del self._waiting[task]
-            self._late.discard(task)
+            if task in self._late:
+                self._late.remove(task)
+                task.uncancel()
+            if token is not None:
+                # PERF: contextlib.suppress would cost as much as all that the context variable does.
+                try:  # noqa: SIM105
+                    _nearest_end.reset(token)
+                except ValueError:
+                    # Thrown away unfinished, from another context: the one the end stands in is gone too.
+                    pass
 
     def _look(self) -> None:
         """Interrupt every wait that is late, and come back when the next one could be."""
