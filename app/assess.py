@@ -7,22 +7,21 @@ import datetime as dt
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from time import perf_counter, time
-from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from app import wire
 from app.errors import Conflict, ProfileRefused, Refusal
-from app.evidence.base import Findings, Gathered, Source
-from app.ids import Uuid7
+from app.evidence.base import Gathered, Source
+from app.ids import Uuid7, now_ms, text
 from app.profiles import read_item
-from app.registry import ModelUnknown, Registry
+from app.records import RENDERER_VERSION, Answer, Record, Recorded, Records
+from app.registry import Registry
 from app.resilience.deadline import Deadline
-from app.store.base import Added, Row, Store
+from app.store.base import Receipt, Row, Store
 from core import ENGINE_VERSION
-from core.model import ModelRefused
-from core.scorer import Assessed, RecordDamaged, Scorer
+from core.scorer import Assessed
 from core.validity import ProfileInvalid
 
 DAY_S = 86_400
@@ -32,40 +31,32 @@ SLICE_S = 0.002
 """How long a batch may hold the event loop before it lets other requests through."""
 MAX_SLICE = 64
 
-
-class Record(Struct, frozen=True, array_like=True, gc=False):
-    """What is kept of a result beside its input. engine: core.ENGINE_VERSION then.  result: core's compact record."""
-
-    engine: int
-    result: bytes
-    findings: Findings
-    screening: bytes
-    evidence: bytes
-    degraded: bool
-
-
 _encode_record = msgspec.msgpack.Encoder().encode
-_decode_record = msgspec.msgpack.Decoder(Record).decode
 _encode_json = msgspec.json.Encoder().encode
-_decode_profile = msgspec.json.Decoder(wire.Profile).decode
 
 
-class Answer(Struct, frozen=True, gc=False):
-    """One assessed business: everything that its answer is rendered from. id: None where nothing was recorded.
+class Keyed(Struct, frozen=True):
+    """The idempotency of a request. fingerprint: SHA-256 of route, query and body.  request_id: its own."""
 
-    replayed: an earlier answer under the same Idempotency-Key.
-    """
+    key: str
+    fingerprint: bytes
+    request_id: str
+
+
+class Reply(Struct, frozen=True):
+    """The JSON of an assessed business. id: None where nothing was recorded.  repeated: it was answered before."""
 
     id: bytes | None
-    business_id: bytes
-    assessed: Assessed
-    gathered: Gathered
-    replayed: bool = False
+    body: bytes
+    repeated: bool = False
 
-    def render(self, full: bool) -> bytes:
-        """The answer as JSON. full: with every characteristic, else the top reasons."""
-        found = self.gathered
-        return self.assessed.render(self.id, self.business_id, full, found.screening, found.evidence, found.degraded)
+
+class Scored(Struct, frozen=True):
+    """A batch that is not recorded yet: the answer or refusal of each item, and the rows of those to be recorded."""
+
+    outcomes: list[Answer | Exception]
+    rows: list[Row]
+    as_of: int
 
 
 class Assessor:
@@ -80,6 +71,7 @@ class Assessor:
         registry: Registry,
         source: Source,
         store: Store,
+        records: Records,
         ids: Uuid7,
         *,
         commit_timeout_s: float,
@@ -89,51 +81,100 @@ class Assessor:
         self.registry = registry
         self.source = source
         self.store = store
+        self.records = records
         self.ids = ids
         self._commit = Deadline(commit_timeout_s)
         self._item_limit_bytes = item_limit_bytes
         self._today = today or _today
 
     async def assess(
-        self, tenant_id: str, profile: wire.Profile, body: bytes, *, dry_run: bool, key: str | None
-    ) -> Answer:
+        self, tenant_id: str, profile: wire.Profile, body: bytes, *, full: bool, dry_run: bool, keyed: Keyed | None
+    ) -> Reply:
         """Assess one profile and record it, unless it is a dry run. body: the profile as sent.
 
-        Raises ProfileRefused, KeyReused, and what the store raises.
+        Raises ProfileRefused, Conflict, and what the store raises.
         """
         gathered = await self.source.gather(profile)
+        as_of = self._today()
         try:
-            assessed = self.registry.active.assess(profile, gathered.findings, self._today())
+            assessed = self.registry.active.assess(profile, gathered.findings, as_of)
         except ProfileInvalid as invalid:
             raise _refused(invalid) from None
+        business_id = _encode_json(profile.business.id)
         if dry_run:
-            return Answer(None, _encode_json(profile.business.id), assessed, gathered)
-        row = self._row(tenant_id, profile, body, assessed, gathered, key)
-        added = await self._commit.run(self.store.add(row))
-        if added.existing is not None:
-            return await self.restored(added.existing, replayed=True)
-        return Answer(row.id, _encode_json(profile.business.id), assessed, gathered)
+            return Reply(None, Answer(None, business_id, assessed, gathered).render(full))
+        row = self._row(tenant_id, profile, body, assessed, gathered)
+        answer = Answer(row.id, business_id, assessed, gathered)
+        if keyed is None:
+            await self._commit.run(self.store.add((row,)))
+            told = answer.render(full)
+        else:
+            told = answer.render(full)
+            receipt = self._receipt(tenant_id, keyed, 201, (row.id,), full, told, as_of)
+            earlier = await self._commit.run(self.store.add((row,), receipt))
+            if earlier is not None:
+                return await self._repeat(earlier)
+        self.records.keep(Recorded(row, None, told) if full else Recorded(row, told))
+        return Reply(row.id, told)
 
-    async def assess_batch(self, tenant_id: str, items: Sequence[bytes], *, dry_run: bool) -> list[Answer | Exception]:
-        """The answer or refusal of each item, once all are recorded; one that fails, fails alone.
+    async def _repeat(self, receipt: Receipt) -> Reply:
+        """The answer of an earlier request, from its record."""
+        [id] = receipt.ids
+        assert id is not None
+        found = await self.records.find(receipt.tenant_id, id)
+        if found is None:
+            raise Conflict(f"This request was answered before with assessment {text(id)}, which is no longer kept.")
+        body = await self.records.rendered(found, receipt.explain == 1)
+        check_same(receipt, body)
+        return Reply(id, body, repeated=True)
 
-        Other requests get their turn between two slices.
+    async def score_batch(
+        self, tenant_id: str, items: Sequence[bytes], *, dry_run: bool, as_of: int | None = None
+    ) -> Scored:
+        """Score each item; one that is refused, is refused alone. Nothing is recorded yet, nor ever of a dry run.
+
+        Other requests get their turn between two slices. as_of: the day, today without it.
         """
+        day = self._today() if as_of is None else as_of
         outcomes: list[Answer | Exception] = []
         rows: list[Row] = []
         place = 0
         while place < len(items):
-            outcome, recorded, place = await self._assess_slice(tenant_id, items, place, dry_run)
+            outcome, made, place = await self._score_slice(tenant_id, items, place, day, dry_run)
             outcomes.extend(outcome)
-            rows.extend(recorded)
+            rows.extend(made)
             await asyncio.sleep(0)
-        if rows:
-            added = iter(await self._commit.run(self.store.add_many(rows)))
-            outcomes = [_settled(o, added) if isinstance(o, Answer) else o for o in outcomes]
+        return Scored(outcomes, rows, day)
+
+    async def record_each(self, scored: Scored) -> list[Answer | Exception]:
+        """Record the rows of a batch; the outcomes as they are after that. One that fails, fails alone."""
+        errors = iter(await self._commit.run(self.store.add_each(scored.rows)))
+        return [_settled(o, next(errors)) if isinstance(o, Answer) else o for o in scored.outcomes]
+
+    async def record_together(
+        self, tenant_id: str, scored: Scored, keyed: Keyed, full: bool, body: bytes
+    ) -> Receipt | None:
+        """Record a batch under its key, all of it or nothing; the receipt of the same request from before, if any."""
+        ids = tuple([outcome.id if isinstance(outcome, Answer) else None for outcome in scored.outcomes])
+        receipt = self._receipt(tenant_id, keyed, 200, ids, full, body, scored.as_of)
+        return await self._commit.run(self.store.add(scored.rows, receipt))
+
+    async def repeat_batch(self, receipt: Receipt, items: Sequence[bytes]) -> list[Answer | Exception]:
+        """The outcomes of an earlier batch of the same items: those recorded from their records, the others as they are
+        refused again. Raises Conflict where a record is no longer kept."""
+        kept = [id for id in receipt.ids if id is not None]
+        rows = dict(zip(kept, await self.records.each(receipt.tenant_id, kept), strict=True))
+        outcomes = (await self.score_batch(receipt.tenant_id, items, dry_run=True, as_of=receipt.as_of)).outcomes
+        for place, id in enumerate(receipt.ids):
+            if id is not None:
+                row = rows[id]
+                if row is None:
+                    raise Conflict(f"This batch was answered before, and its assessment {text(id)} is no longer kept.")
+                outcomes[place] = await self.records.restored(row)
         return outcomes
 
-    async def _assess_slice(
-        self, tenant_id: str, items: Sequence[bytes], place: int, dry_run: bool
+    async def _score_slice(
+        self, tenant_id: str, items: Sequence[bytes], place: int, as_of: int, dry_run: bool
     ) -> tuple[list[Answer | Exception], list[Row], int]:
         """As many items as fit in the time of a slice: read, then scored together with the GIL released."""
         started = perf_counter()
@@ -149,7 +190,7 @@ class Assessor:
                 break
         profiles = [profile for profile in read if isinstance(profile, wire.Profile)]
         found = [await self.source.gather(profile) for profile in profiles]
-        scored = self.registry.active.assess_many(profiles, [g.findings for g in found], self._today())
+        scored = self.registry.active.assess_many(profiles, [g.findings for g in found], as_of)
         triples = iter(zip(profiles, found, scored, strict=True))
         outcomes: list[Answer | Exception] = []
         rows: list[Row] = []
@@ -163,20 +204,12 @@ class Assessor:
                 continue
             row_id = None
             if not dry_run:
-                rows.append(self._row(tenant_id, profile, items[index], assessed, gathered, None))
+                rows.append(self._row(tenant_id, profile, items[index], assessed, gathered))
                 row_id = rows[-1].id
             outcomes.append(Answer(row_id, _encode_json(profile.business.id), assessed, gathered))
         return outcomes, rows, place
 
-    def _row(
-        self,
-        tenant_id: str,
-        profile: wire.Profile,
-        body: bytes,
-        assessed: Assessed,
-        gathered: Gathered,
-        key: str | None,
-    ) -> Row:
+    def _row(self, tenant_id: str, profile: wire.Profile, body: bytes, assessed: Assessed, gathered: Gathered) -> Row:
         record = Record(
             ENGINE_VERSION,
             assessed.record(),
@@ -195,65 +228,40 @@ class Assessor:
             self.registry.active.model.sha256,
             body,
             _encode_record(record),
-            key,
-            None if key is None else sha256(body).digest(),
         )
 
-    async def restored(self, row: Row, *, replayed: bool = False) -> Answer:
-        """The answer that a row records. Raises Conflict for a row that this service cannot read."""
-        scorer, record = await self._opened(row)
-        gathered = Gathered(record.findings, record.screening, record.evidence, record.degraded)
-        return Answer(row.id, _encode_json(row.business_id), _restore(scorer, record), gathered, replayed)
-
-    async def replay(self, row: Row) -> wire.Replay:
-        """Score the stored input and evidence again under the stored model, as of the stored day, and compare."""
-        scorer, record = await self._opened(row)
-        recorded = _restore(scorer, record)
-        try:
-            profile = _decode_profile(row.input)
-            again = scorer.assess(profile, record.findings, recorded.as_of)
-        except (msgspec.MsgspecError, ProfileInvalid) as error:
-            raise Conflict(
-                f"The stored input is no longer a valid profile, so it cannot be scored again: {error}"
-            ) from None
-        if again.record() == record.result:
-            return wire.Replay(identical=True)
-        told = (record.screening, record.evidence, record.degraded)
-        before = msgspec.json.decode(recorded.render(row.id, _encode_json(row.business_id), True, *told))
-        after = msgspec.json.decode(again.render(row.id, _encode_json(profile.business.id), True, *told))
-        return wire.Replay(identical=False, differences=list(differences(before, after)))
-
-    async def _opened(self, row: Row) -> tuple[Scorer, Record]:
-        try:
-            scorer = await self.registry.scorer(row.model_sha256, self.store)
-        except (ModelUnknown, ModelRefused) as error:
-            raise Conflict(f"The model of this assessment cannot be loaded: {error}") from None
-        try:
-            return scorer, _decode_record(row.record)
-        except msgspec.MsgspecError as error:
-            raise Conflict(
-                f"The record of this assessment cannot be read by this version of the service: {error}"
-            ) from None
+    def _receipt(
+        self,
+        tenant_id: str,
+        keyed: Keyed,
+        status: int,
+        ids: tuple[bytes | None, ...],
+        full: bool,
+        body: bytes,
+        as_of: int,
+    ) -> Receipt:
+        return Receipt(
+            tenant_id,
+            keyed.key,
+            keyed.fingerprint,
+            status,
+            ids,
+            int(full),
+            RENDERER_VERSION,
+            sha256(body).digest(),
+            keyed.request_id,
+            as_of,
+            now_ms(),
+        )
 
 
-def differences(before: Any, after: Any, pointer: str = "") -> list[wire.Difference]:
-    """Where two answers differ, leaf by leaf; reasons are compared by characteristic, not by rank."""
-    if isinstance(before, dict) and isinstance(after, dict):
-        names = [*before, *(name for name in after if name not in before)]
-        pairs = [(f"{pointer}/{name}", before.get(name), after.get(name)) for name in names]
-    elif isinstance(before, list) and isinstance(after, list) and all(_named(x) for x in (*before, *after)):
-        return differences({_named(x): x for x in before}, {_named(x): x for x in after}, pointer)
-    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
-        pairs = [(f"{pointer}/{i}", b, a) for i, (b, a) in enumerate(zip(before, after, strict=True))]
-    else:
-        return [] if before == after else [wire.Difference(pointer, before, after)]
-    return [difference for at, b, a in pairs for difference in differences(b, a, at)]
-
-
-def _named(item: Any) -> str:
-    if not isinstance(item, dict):
-        return ""
-    return str(item.get("characteristic") or item.get("code") or item.get("name") or item.get("model") or "")
+def check_same(receipt: Receipt, body: bytes) -> None:
+    """Raises Conflict where an answer rendered again is not the one that was given."""
+    if sha256(body).digest() != receipt.answer_sha256:
+        raise Conflict(
+            "This request was answered before, and that answer cannot be given again byte for byte: its records were "
+            "erased since, or this version of the service writes answers differently. Read the assessments by id."
+        )
 
 
 def _today() -> int:
@@ -261,20 +269,8 @@ def _today() -> int:
     return int(time()) // DAY_S + EPOCH_ORDINAL
 
 
-def _restore(scorer: Scorer, record: Record) -> Assessed:
-    try:
-        return scorer.restore(record.result)
-    except RecordDamaged as damaged:
-        raise Conflict(
-            f"The record of this assessment cannot be read by this version of the service: {damaged}"
-        ) from None
-
-
-def _settled(answer: Answer, added: Any) -> Answer | Exception:
-    outcome: Added | BaseException = next(added)
-    if isinstance(outcome, Exception):
-        return outcome
-    return answer
+def _settled(answer: Answer, error: BaseException | None) -> Answer | Exception:
+    return error if isinstance(error, Exception) else answer
 
 
 def _refused(invalid: ProfileInvalid, at: str = "") -> ProfileRefused:

@@ -117,6 +117,17 @@ class KeyReused(Refusal):
         super().__init__("This Idempotency-Key was used for another request. A new request needs a new key.")
 
 
+class KeyBusy(Refusal):
+    """A request with the same Idempotency-Key is still running, and may be asked for again."""
+
+    def __init__(self, retry_after_s: int = 1) -> None:
+        super().__init__("A request with this Idempotency-Key is still being recorded. Repeat it to get its answer.")
+        self.retry_after_s = retry_after_s
+
+    def headers(self) -> Headers:
+        return [(b"retry-after", b"%d" % max(self.retry_after_s, 1))]
+
+
 class HeadersTooLarge(Refusal):
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(f"The request's headers are larger than {limit_bytes:,} bytes.")
@@ -174,6 +185,12 @@ KINDS: dict[type[Exception], ProblemKind] = {
         408, "slow-body", "The body came too slowly", "Send it again on a new connection; nothing was recorded."
     ),
     Conflict: ProblemKind(409, "conflict", "In conflict with what is recorded", "The detail says with what."),
+    KeyBusy: ProblemKind(
+        409,
+        "idempotency-key-busy",
+        "The Idempotency-Key is in use now",
+        "Repeat it after Retry-After, with the same key.",
+    ),
     BodyTooLarge: ProblemKind(
         413, "body-too-large", "The body is too large", "Send less, or a batch in several parts; nothing was recorded."
     ),

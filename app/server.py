@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 from functools import partial
+from pathlib import Path
 
 from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes, TaskImpl
 from granian.http import HTTP1Settings
@@ -22,11 +23,12 @@ from rich.console import Console
 
 from app import __version__
 from app.edge.gate import Gate
-from app.main import create_app
+from app.main import Tiers, create_app, make_store
 from app.registry import ModelUnknown, select
 from app.settings import Loaded, Settings
-from app.store.base import StoreRefused
-from app.store.sqlite import SqliteStore
+from app.settings.budget import BudgetTooSmall
+from app.store.base import StoreRefused, StoreUnavailable
+from app.store.postgres.schema import database_place
 from core.model import ModelRefused
 
 log = logging.getLogger(__name__)
@@ -118,27 +120,38 @@ def check_port(settings: Settings) -> None:
 
 async def check_store(settings: Settings) -> None:
     """Refuse a database that cannot be opened and written. The data folder is made where it is not there."""
-    folder = settings.database.sqlite_file.parent
+    if not settings.database.is_postgres:
+        make_folder(settings.database.sqlite_file.parent)
+    try:
+        store = make_store(settings)
+        Tiers(settings)
+        await store.open()
+    except (StoreRefused, BudgetTooSmall) as refused:
+        raise StartRefused(str(refused)) from None
+    try:
+        await store.check()
+    except StoreUnavailable as unavailable:
+        raise StartRefused(f"the database takes no writes: {unavailable}") from None
+    finally:
+        await store.close()
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of the embedded database. Raises StartRefused."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         why = f"the data folder {folder} cannot be made ({error.strerror}); name another with DATA_DIR or --data-dir"
         raise StartRefused(why) from None
-    store = SqliteStore(settings.database.sqlite_file, timeout_s=settings.database.busy_timeout)
-    try:
-        await store.open()
-    except StoreRefused as refused:
-        raise StartRefused(str(refused)) from None
-    await store.close()
 
 
 def announce(settings: Settings) -> None:
     """Say where the service is and how to try it."""
     address = f"http://{settings.server.host}:{settings.server.port}"
     console = Console(highlight=False, soft_wrap=True)
-    console.print(
-        f"kyb {__version__} on {address}, records in {settings.database.sqlite_file}, description at {address}/docs"
-    )
+    database = settings.database
+    place = database_place(database.url) if database.url and database.is_postgres else database.sqlite_file
+    console.print(f"kyb {__version__} on {address}, records in {place}, description at {address}/docs", markup=False)
     console.print(curl_line(address), markup=False)
 
 

@@ -1,12 +1,14 @@
 """Measures the service against the bare server and a peer, all in one run on one machine, with wrk.
 
-    python benchmarks/compare.py                       about 90 s; the documented example as the only body
+    python benchmarks/compare.py                       about 3 min; the documented example as the only body
     python benchmarks/compare.py --profiles 2000       as many different bodies, so that nothing can be remembered
     python benchmarks/compare.py --json out.json --check
 
 bare       the server with an application that reads the body and sends a constant as large as the service's answer
 dry run    this service, POST /v1/assessments?dry_run=true
-recorded   this service, POST /v1/assessments, committed to SQLite in a temporary folder
+SQLite     this service, POST /v1/assessments, committed to SQLite in a temporary folder
+PostgreSQL the same, committed to PostgreSQL, with Redis beside it; both servers run on the same cores
+cached     this service, GET /v1/assessments/{id} of an assessment that the cache has, on the same two servers
 peer       FastAPI on Uvicorn with Pydantic, which validates the body and sends the same constant
 
 Each server is a process with one worker. Rounds are interleaved, and a ratio is the median of the rounds' own ratios,
@@ -16,15 +18,17 @@ so that a machine that grows slower is slower for all. The load generator has on
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import mean, median
 
@@ -34,27 +38,41 @@ from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
 from samples import EXAMPLE, generated
-from servers import started
+from servers import Stores, started
 
-SCRIPT = Path(__file__).with_name("post.lua")
-PACKAGES = ("granian", "uvloop", "msgspec", "starlette", "fastapi", "uvicorn", "pydantic")
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+from databases import Postgres, Valkey, command, create_database, database_name, drop_database
+
+from app.store.postgres.schema import database_place, migrate
+
+POST = Path(__file__).with_name("post.lua")
+GET = Path(__file__).with_name("get.lua")
+READ_PATHS = 1000
+PACKAGES = ("granian", "uvloop", "msgspec", "starlette", "asyncpg", "redis", "fastapi", "uvicorn", "pydantic")
 ASKED_FOR_SIZE = 50
 PAUSE_S = 0.3
 
 
 class Contender(Struct, frozen=True):
-    """target: the least ratio to the bare server, None where there is none."""
+    """target: the least ratio to the bare server, None where there is none.
+
+    stores: on PostgreSQL and Redis.  reads: gets what was posted before, instead of posting.
+    """
 
     name: str
     kind: str
     path: str
     target: float | None = None
+    stores: bool = False
+    reads: bool = False
 
 
 CONTENDERS = (
     Contender("bare", "bare", "/v1/assessments"),
     Contender("dry run", "service", "/v1/assessments?dry_run=true", 0.50),
-    Contender("recorded", "service", "/v1/assessments", 0.22),
+    Contender("SQLite", "service", "/v1/assessments", 0.22),
+    Contender("PostgreSQL", "service", "/v1/assessments", 0.22, stores=True),
+    Contender("cached", "service", "/v1/assessments", 0.60, stores=True, reads=True),
     Contender("peer", "peer", "/v1/assessments"),
 )
 
@@ -113,24 +131,30 @@ def compare(bodies: Sequence[bytes], seconds: float, rounds: int, connections: i
         file = folder / "bodies.ndjson"
         file.write_bytes(b"\n".join(bodies) + b"\n")
         with contextlib.ExitStack() as running:
+            stores = running.enter_context(running_stores())
             urls: dict[str, str] = {}
+            scripts = {contender.name: (POST, file) for contender in CONTENDERS}
             answer_bytes = 0
             # The services start first: their answers say how large the constants must be.
             for contender in sorted(CONTENDERS, key=lambda one: one.kind != "service"):
                 place = folder / contender.name.replace(" ", "-")
-                base = running.enter_context(started(contender.kind, place, answer_bytes))
+                own = stores if contender.stores else None
+                base = running.enter_context(started(contender.kind, place, answer_bytes, own))
                 urls[contender.name] = base + contender.path
+                if contender.reads:
+                    scripts[contender.name] = (GET, _posted(urls[contender.name], bodies, place / "paths"))
                 size = _answer_size(urls[contender.name], bodies)
                 if contender.name == "dry run":
                     answer_bytes = size
                 elif contender.kind != "service" and size != answer_bytes:
                     raise SystemExit(f"{contender.name} answers {size} bytes instead of {answer_bytes}")
             for contender in CONTENDERS:
-                wrk(urls[contender.name], file, warm_up_s, connections)
+                wrk(urls[contender.name], *scripts[contender.name], warm_up_s, connections)
             found: dict[str, list[Round]] = {contender.name: [] for contender in CONTENDERS}
             for _ in range(rounds):
                 for contender in CONTENDERS:
-                    found[contender.name].append(wrk(urls[contender.name], file, seconds, connections))
+                    done = wrk(urls[contender.name], *scripts[contender.name], seconds, connections)
+                    found[contender.name].append(done)
                     time.sleep(PAUSE_S)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -139,11 +163,38 @@ def compare(bodies: Sequence[bytes], seconds: float, rounds: int, connections: i
     return Comparison(about, round(size_in, 1), answer_bytes, len(bodies), connections, seconds, measured)
 
 
-def wrk(url: str, bodies: Path, seconds: float, connections: int) -> Round:
-    """One run of the load generator."""
+@contextlib.contextmanager
+def running_stores() -> Iterator[Stores]:
+    """The PostgreSQL and the Valkey that the tests use, or those of TEST_DATABASE_URL and TEST_REDIS_URL."""
+    with contextlib.ExitStack() as servers:
+        server_url = os.environ.get("TEST_DATABASE_URL")
+        if server_url:
+            database_url = create_database(server_url)
+            servers.callback(drop_database, server_url, database_name(database_url))
+        else:
+            database_url = servers.enter_context(Postgres()).create_database()
+        redis_url = os.environ.get("TEST_REDIS_URL") or servers.enter_context(Valkey()).url()
+        command(redis_url, "FLUSHDB")
+        asyncio.run(migrate(database_url, database_place(database_url)))
+        yield Stores(database_url, redis_url)
+
+
+def _posted(url: str, bodies: Sequence[bytes], file: Path) -> Path:
+    """Records the bodies and writes the paths of their assessments to the file."""
+    paths = []
+    for body in bodies[:READ_PATHS]:
+        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            paths.append(answer.headers["Location"])
+    file.write_text("\n".join(paths) + "\n")
+    return file
+
+
+def wrk(url: str, script: Path, given: Path, seconds: float, connections: int) -> Round:
+    """One run of the load generator. given: the file of bodies or paths that the script takes in turn."""
     load = ["-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency"]
-    command = ["wrk", *load, "-s", str(SCRIPT), url, "--", str(bodies)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    arguments = ["wrk", *load, "-s", str(script), url, "--", str(given)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"wrk failed: {done.stderr or done.stdout}")
     return msgspec.json.decode(done.stdout.strip().rpartition("\n")[2], type=Round)

@@ -1,6 +1,7 @@
 """Servers to measure against each other, each a process of its own.
 
     python benchmarks/servers.py service|bare|peer --port 8090 [--answer-bytes 2500] [--data-dir DIR]
+        [--database-url URL] [--redis-url URL]
 
 service: this service.  bare: an ASGI application on the same server with the same options, which reads the body with
 one `receive()` and sends a constant.  peer: FastAPI on Uvicorn with Pydantic, which validates the same body as fully
@@ -22,7 +23,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from app import server, settings
 from app.main import GC_THRESHOLD
@@ -34,6 +35,13 @@ STOP_TIMEOUT_S = 20.0
 
 class ServerFailed(Exception):
     """A server that did not start, with the end of what it wrote."""
+
+
+class Stores(NamedTuple):
+    """The addresses of a PostgreSQL database with its tables, and of a Redis."""
+
+    database_url: str
+    redis_url: str
 
 
 class Bare:
@@ -77,8 +85,15 @@ def load_bare(answer_bytes: int, _settings: settings.Settings) -> Bare:
     return Bare(answer_bytes)
 
 
-def run_service(port: int, data_dir: Path) -> None:
-    options = {"server.host": HOST, "server.port": port, "database.data_dir": data_dir, "logging.level": "warning"}
+def run_service(port: int, data_dir: Path, database_url: str | None = None, redis_url: str | None = None) -> None:
+    options = {
+        "server.host": HOST,
+        "server.port": port,
+        "database.data_dir": data_dir,
+        "database.url": database_url,
+        "redis.url": redis_url,
+        "logging.level": "warning",
+    }
     server.run(settings.load({}, None, options))
 
 
@@ -105,12 +120,14 @@ def run_peer(port: int, answer_bytes: int) -> None:
 
 
 @contextlib.contextmanager
-def started(kind: str, data_dir: Path, answer_bytes: int = 0) -> Iterator[str]:
+def started(kind: str, data_dir: Path, answer_bytes: int = 0, stores: Stores | None = None) -> Iterator[str]:
     """A server in a process of its own, ready; ended with the block. Yields `http://host:port`. Raises ServerFailed."""
     data_dir.mkdir(parents=True, exist_ok=True)
     port = free_port()
     command = [sys.executable, str(Path(__file__)), kind, "--port", str(port), "--data-dir", str(data_dir)]
     command += ["--answer-bytes", str(answer_bytes)]
+    if stores is not None:
+        command += ["--database-url", stores.database_url, "--redis-url", stores.redis_url]
     log = data_dir / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
@@ -161,9 +178,11 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--answer-bytes", type=int, default=2500)
     parser.add_argument("--data-dir", type=Path, default=Path("data"))
+    parser.add_argument("--database-url")
+    parser.add_argument("--redis-url")
     options = parser.parse_args()
     if options.kind == "service":
-        run_service(options.port, options.data_dir)
+        run_service(options.port, options.data_dir, options.database_url, options.redis_url)
     elif options.kind == "bare":
         run_bare(options.port, options.data_dir, options.answer_bytes)
     else:

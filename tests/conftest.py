@@ -1,10 +1,16 @@
-"""What all tests share: the profile of generated examples, and a running service."""
+"""What all tests share: the profile of generated examples, a running service, and real databases.
+
+TEST_DATABASE_URL and TEST_REDIS_URL may name servers that already run, for the fixtures `database` and `redis_url`:
+an account that may create databases, and a Redis database that may be emptied.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
+from databases import PgBouncer, Postgres, Valkey, command, create_database, database_name, drop_database
 from hypothesis import HealthCheck, settings
 from service import Client, Service, serving
 
@@ -24,3 +30,64 @@ def client(service: Service) -> Iterator[Client]:
     caller = Client(service.port)
     yield caller
     caller.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL that many tests use; none may stop it or change its settings."""
+    with Postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Postgres]:
+    """A PostgreSQL for one test, which may do with it what it likes."""
+    with Postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def database(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of a fresh, empty database that the service's account owns."""
+    server_url = os.environ.get("TEST_DATABASE_URL")
+    if server_url:
+        url = create_database(server_url)
+    else:
+        server: Postgres = request.getfixturevalue("postgres")
+        server_url, url = server.admin_url(), server.create_database()
+    yield url
+    drop_database(server_url, database_name(url))
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(postgres: Postgres) -> Iterator[PgBouncer]:
+    """PgBouncer before `postgres`, for the databases that `postgres.create_database()` makes."""
+    if not PgBouncer.available():
+        pytest.skip("pgbouncer is not installed (Debian: apt-get install pgbouncer)")
+    with PgBouncer(postgres.port) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[Valkey]:
+    """A Valkey that many tests use; none may stop it or change its settings."""
+    with Valkey() as server:
+        yield server
+
+
+@pytest.fixture
+def own_valkey() -> Iterator[Valkey]:
+    """A Valkey for one test, which may do with it what it likes."""
+    with Valkey() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(request: pytest.FixtureRequest) -> str:
+    """The URL of an empty Redis database."""
+    url = os.environ.get("TEST_REDIS_URL")
+    if not url:
+        server: Valkey = request.getfixturevalue("valkey")
+        url = server.url()
+    command(url, "FLUSHDB")
+    return url

@@ -27,6 +27,7 @@ LAYERS = [
     "app.cache",
     "app.evidence",
     "app.registry",
+    "app.records",
     "app.assess",
     "app.edge",
     "app.api",

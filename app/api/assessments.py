@@ -6,21 +6,23 @@ import asyncio
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as BinasciiError
 from collections.abc import Sequence
+from hashlib import sha256
 from time import perf_counter
 from typing import TypeVar
 
 import msgspec
 
 from app import ids, wire
-from app.assess import SLICE_S, Assessor
-from app.assess import Answer as Assessment
+from app.assess import SLICE_S, Assessor, Keyed, check_same
 from app.edge.gate import JSON_TYPE, Answer
 from app.edge.request import Bodies, Request
 from app.errors import NotFound, ParameterRefused, ProblemTable, clipped
 from app.faults import AssessQuery, ListQuery, Query, ReadQuery, idempotency_key, parse_query
 from app.profiles import read_batch, read_profile
+from app.records import Answer as Assessment
+from app.records import Recorded, Records
+from app.resilience.deadline import Deadline
 from app.resilience.turns import ShortTurns
-from app.store.base import Row, Store
 from core.model import DECISIONS, LEVELS
 
 TENANT = "default"
@@ -28,6 +30,7 @@ TENANT = "default"
 
 _encode = msgspec.json.Encoder().encode
 _OK = (JSON_TYPE,)
+REPEATED = (b"idempotent-replayed", b"true")
 _LAST_ID = b"\xff" * 16
 
 Q = TypeVar("Q", bound=Query)
@@ -39,16 +42,18 @@ class Assessments:
     def __init__(
         self,
         assessor: Assessor,
-        store: Store,
+        records: Records,
         bodies: Bodies,
         problems: ProblemTable,
+        deadline: Deadline,
         body_limit: int,
         batch_limit: int,
     ) -> None:
         self._assessor = assessor
-        self._store = store
+        self._records = records
         self._bodies = bodies
         self._problems = problems
+        self._deadline = deadline
         self._body_limit = body_limit
         self._batch_limit = batch_limit
         self._short_turns = ShortTurns()
@@ -56,34 +61,37 @@ class Assessments:
     async def create(self, request: Request) -> Answer:
         """Assess one business and record it."""
         query = parse_query(request.query, AssessQuery)
-        told = None if query.dry_run else request.idempotency_key
-        key = None if told is None else idempotency_key(told)
+        key = _key(request, query)
         request.check_content_type()
         body = await self._bodies.read(request, self._body_limit)
+        return await self._deadline.run(self._created(request, query, key, body))
+
+    async def _created(self, request: Request, query: AssessQuery, key: str | None, body: bytes) -> Answer:
         profile = read_profile(body)
-        made = await self._assessor.assess(TENANT, profile, body, dry_run=query.dry_run, key=key)
-        answer = made.render(query.explain == "full")
-        if made.id is None:
-            return Answer(200, answer, _OK)
-        location = (b"location", b"/v1/assessments/" + ids.text(made.id).encode("ascii"))
-        if made.replayed:
-            return Answer(201, answer, (JSON_TYPE, location, (b"idempotent-replayed", b"true")))
-        return Answer(201, answer, (JSON_TYPE, location))
+        keyed = None if key is None else _keyed(key, request, query, body)
+        full = query.explain == "full"
+        reply = await self._assessor.assess(TENANT, profile, body, full=full, dry_run=query.dry_run, keyed=keyed)
+        if reply.id is None:
+            return Answer(200, reply.body, _OK)
+        location = (b"location", b"/v1/assessments/" + ids.text(reply.id).encode("ascii"))
+        if reply.repeated:
+            return Answer(201, reply.body, (JSON_TYPE, location, REPEATED))
+        return Answer(201, reply.body, (JSON_TYPE, location))
 
     async def read(self, request: Request) -> Answer:
         """One recorded assessment, with a strong ETag: a record never changes."""
         query = parse_query(request.query, ReadQuery)
-        row = await self._row(request)
-        etag = b'"%s-%s"' % (row.id.hex().encode("ascii"), query.explain.encode("ascii"))
+        recorded = await self._recorded(request)
+        etag = b'"%s-%s"' % (recorded.row.id.hex().encode("ascii"), query.explain.encode("ascii"))
         if request.if_none_match is not None and _names(request.if_none_match, etag):
             return Answer(304, b"", ((b"etag", etag),))
-        answer = await self._assessor.restored(row)
-        return Answer(200, answer.render(query.explain == "full"), (JSON_TYPE, (b"etag", etag)))
+        body = await self._records.rendered(recorded, query.explain == "full")
+        return Answer(200, body, (JSON_TYPE, (b"etag", etag)))
 
     async def list(self, request: Request) -> Answer:
         """Newest first, a page at a time."""
         query = parse_query(request.query, ListQuery)
-        rows = await self._store.page(
+        rows = await self._records.page(
             TENANT,
             business_id=query.business_id,
             level=None if query.level is None else LEVELS.index(query.level),
@@ -92,20 +100,38 @@ class Assessments:
             before_id=_earliest(query.to_ms, query.cursor),
             limit=query.limit + 1,
         )
-        items = [(await self._assessor.restored(row)).render(False) for row in rows[: query.limit]]
+        items = [(await self._records.restored(row)).render(False) for row in rows[: query.limit]]
         cursor = _cursor(rows[query.limit - 1].id) if len(rows) > query.limit else None
         return Answer(200, b'{"items":[' + b",".join(items) + b'],"next_cursor":' + _encode(cursor) + b"}", _OK)
 
     async def batch(self, request: Request) -> Answer:
         """Assess up to a thousand; one bad item fails alone."""
         query = parse_query(request.query, AssessQuery)
+        key = _key(request, query)
         request.check_content_type()
-        items = read_batch(await self._bodies.read(request, self._batch_limit))
+        body = await self._bodies.read(request, self._batch_limit)
         with self._short_turns:
-            outcomes = await self._assessor.assess_batch(TENANT, items, dry_run=query.dry_run)
-            return Answer(200, await self._rendered(outcomes, request, query.explain == "full"), _OK)
+            return await self._deadline.run(self._batched(request, query, key, body))
 
-    async def _rendered(self, outcomes: Sequence[Assessment | Exception], request: Request, full: bool) -> bytes:
+    async def _batched(self, request: Request, query: AssessQuery, key: str | None, body: bytes) -> Answer:
+        items = read_batch(body)
+        full = query.explain == "full"
+        scored = await self._assessor.score_batch(TENANT, items, dry_run=query.dry_run)
+        own_id = request.id.decode("ascii")
+        if key is None:
+            outcomes = scored.outcomes if query.dry_run else await self._assessor.record_each(scored)
+            return Answer(200, await self._rendered(outcomes, own_id, full), _OK)
+        answer = await self._rendered(scored.outcomes, own_id, full)
+        keyed = _keyed(key, request, query, body)
+        earlier = await self._assessor.record_together(TENANT, scored, keyed, full, answer)
+        if earlier is None:
+            return Answer(200, answer, _OK)
+        outcomes = await self._assessor.repeat_batch(earlier, items)
+        answer = await self._rendered(outcomes, earlier.request_id, earlier.explain == 1)
+        check_same(earlier, answer)
+        return Answer(200, answer, (JSON_TYPE, REPEATED))
+
+    async def _rendered(self, outcomes: Sequence[Assessment | Exception], request_id: str, full: bool) -> bytes:
         """The answer of a batch, in slices that let other requests through."""
         parts = [b'{"items":[']
         slice_end = perf_counter() + SLICE_S
@@ -116,7 +142,7 @@ class Assessments:
                 parts.append(b'%s{"index":%d,"status":%d,"assessment":' % (comma, index, status))
                 parts.append(outcome.render(full))
             else:
-                problem = self._problems.problem(outcome, request.id.decode("ascii"))
+                problem = self._problems.problem(outcome, request_id)
                 parts.append(b'%s{"index":%d,"status":%d,"problem":' % (comma, index, problem.status))
                 parts.append(_encode(problem))
             parts.append(b"}")
@@ -130,18 +156,30 @@ class Assessments:
     async def replay(self, request: Request) -> Answer:
         """Score the stored input again and compare."""
         parse_query(request.query, Query)
-        row = await self._row(request)
-        return Answer(200, _encode(await self._assessor.replay(row)), _OK)
+        recorded = await self._recorded(request)
+        return Answer(200, _encode(await self._records.replay(recorded.row)), _OK)
 
-    async def _row(self, request: Request) -> Row:
+    async def _recorded(self, request: Request) -> Recorded:
         text = request.path_params["id"]
         try:
-            row = await self._store.get(TENANT, ids.parse(text))
+            found = await self._records.find(TENANT, ids.parse(text))
         except ValueError:
-            row = None
-        if row is None:
+            found = None
+        if found is None:
             raise NotFound(f"assessment {clipped(text)}")
-        return row
+        return found
+
+
+def _key(request: Request, query: AssessQuery) -> str | None:
+    """The Idempotency-Key, which a dry run does without."""
+    told = None if query.dry_run else request.idempotency_key
+    return None if told is None else idempotency_key(told)
+
+
+def _keyed(key: str, request: Request, query: AssessQuery, body: bytes) -> Keyed:
+    # One spelling for all that ask for the same: the default of a parameter that is absent counts as given.
+    asked = f"{request.path}?explain={query.explain}\n".encode()
+    return Keyed(key, sha256(asked + body).digest(), request.id.decode("ascii"))
 
 
 def _names(header: bytes, etag: bytes) -> bool:

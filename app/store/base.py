@@ -37,20 +37,27 @@ class RowRefused(Exception):
 
 
 class KeyReused(Exception):
-    """The idempotency key already belongs to a request with another fingerprint. id: of that request's assessment."""
+    """The idempotency key already belongs to a request with another fingerprint."""
 
-    def __init__(self, key: str, id: bytes) -> None:
+    def __init__(self, key: str) -> None:
         super().__init__("the idempotency key was used before with a different request")
         self.key = key
-        self.id = id
+
+
+class KeyBusy(Exception):
+    """Another request under the same idempotency key is being recorded elsewhere, and has not ended yet."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__("a request with this idempotency key is still being recorded")
+        self.key = key
 
 
 class Row(Struct, frozen=True, gc=False):
     """One recorded assessment. The time in its id (UUIDv7) is when it was created.
 
     level: 0 to 3, low to critical.  decision: 0 to 2, approve to decline.  score: hundredths.
-    input: the body as it was sent.  record: the compact result.
-    idempotency_key and fingerprint: given both or neither; read back only where the row was found by its key.
+    input: the body as it was sent, None once it was erased; then `input_sha256` is its hash.
+    record: the compact result.
     """
 
     tenant_id: str
@@ -60,17 +67,31 @@ class Row(Struct, frozen=True, gc=False):
     decision: int
     score: int
     model_sha256: bytes
-    input: bytes
+    input: bytes | None
     record: bytes
-    idempotency_key: str | None = None
-    fingerprint: bytes | None = None
+    input_sha256: bytes | None = None
 
 
-class Added(Struct, frozen=True):
-    """What became of a row: `row_id` is the id now on record; `existing` the earlier row that holds the same key."""
+class Receipt(Struct, frozen=True, gc=False):
+    """What is kept of an answer under its idempotency key: enough to render it again from the records.
 
-    row_id: bytes
-    existing: Row | None = None
+    fingerprint: SHA-256 of route, query and body.  ids: of the assessments in the order of the answer, None where an
+    item was refused.  explain: 0 top, 1 full.  renderer: version of the code that writes answers.
+    answer_sha256: of the answer's bytes.  request_id: that the answer's problems name.  as_of: proleptic ordinal of
+    the day it was assessed.  created_ms: Unix time, from which the key is kept for a time.
+    """
+
+    tenant_id: str
+    key: str
+    fingerprint: bytes
+    status: int
+    ids: tuple[bytes | None, ...]
+    explain: int
+    renderer: int
+    answer_sha256: bytes
+    request_id: str
+    as_of: int
+    created_ms: int
 
 
 class StoredModel(Struct, frozen=True):
@@ -91,21 +112,23 @@ class Store(Protocol):
     async def check(self) -> None:
         """Prove that a commit is possible now."""
 
-    async def add(self, row: Row) -> Added:
-        """Record the row; returns once it is committed.
+    async def add(self, rows: Sequence[Row], receipt: Receipt | None = None) -> Receipt | None:
+        """Record the rows, all or none, and with them the receipt; returns once they are committed.
 
-        A key used before with the same fingerprint answers the earlier row and records nothing. The same row sent again
-        (same id and content) is recorded once. Raises KeyReused, RowRefused, Overloaded.
+        None: they are on record. The same rows sent again (same ids and content, same receipt) are recorded once.
+        A receipt: the one that holds the same key and fingerprint from before; nothing was recorded. A key is free
+        again once its receipt is older than the time it is kept.
+        Raises KeyReused, KeyBusy, RowRefused, Overloaded.
         """
 
-    async def add_many(self, rows: Sequence[Row]) -> list[Added | BaseException]:
-        """As `add` for each row, in order; one row's error is its own answer."""
+    async def add_each(self, rows: Sequence[Row]) -> list[BaseException | None]:
+        """As `add` for each row alone, in order; one row's error is its own answer."""
 
     async def get(self, tenant_id: str, id: bytes) -> Row | None:
         """The tenant's assessment."""
 
-    async def find_key(self, tenant_id: str, key: str) -> tuple[bytes, Row] | None:
-        """The fingerprint that came with the tenant's idempotency key, and the assessment it led to."""
+    async def get_each(self, tenant_id: str, ids: Sequence[bytes]) -> list[Row | None]:
+        """As `get` for each id, in order."""
 
     async def page(
         self,

@@ -1,0 +1,123 @@
+"""Connections to Redis: a bounded number, a few of them always open, none of them for too long."""
+
+from __future__ import annotations
+
+import random
+import time
+from asyncio import timeout
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from redis.asyncio.connection import AbstractConnection, BlockingConnectionPool, Connection, parse_url
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+AGE_JITTER = 0.1
+
+FAILURES: tuple[type[Exception], ...] = (RedisError, OSError)
+"""What a call over a connection raises when Redis is not well. A TimeoutError is an OSError."""
+
+
+class Pool(BlockingConnectionPool):
+    """A pool that never waits long and renews its connections.
+
+    connections: the most there are.  min_idle: how many of them stay open when nobody uses them.
+    max_age_s: a connection older than this is closed when it comes back, and replaced where fewer than min_idle would
+    be left open; up to a tenth earlier, so that many do not go at once.
+    timeout_s: for making a connection, and for each answer.  acquire_timeout_s: for waiting that one comes back.
+    What the URL says of timeouts, retries or the pool's size is overruled.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        connections: int,
+        min_idle: int,
+        max_age_s: float,
+        timeout_s: float,
+        acquire_timeout_s: float,
+        clock: Callable[[], float] = time.monotonic,
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        if not 0 <= min_idle <= connections or connections < 1:
+            raise ValueError(
+                f"min_idle must be from 0 to connections, and {min_idle!r} is not from 0 to {connections!r}"
+            )
+        given: dict[str, Any] = {"connection_class": Connection, **parse_url(url)}
+        super().__init__(
+            **{
+                **given,
+                "max_connections": connections,
+                "timeout": acquire_timeout_s,
+                "socket_timeout": timeout_s,
+                "socket_connect_timeout": timeout_s,
+                "retry": Retry(NoBackoff(), 0),
+                # Two needs no greeting, and nothing comes unasked on its connections.
+                "protocol": 2,
+            }
+        )
+        self.min_idle = min_idle
+        self._max_age_s = max_age_s
+        self._timeout_s = timeout_s
+        self._clock = clock
+        self._random = random
+        self._ends: WeakKeyDictionary[AbstractConnection, float] = WeakKeyDictionary()
+
+    @property
+    def idle(self) -> int:
+        """Connections that are open and not in use."""
+        return sum(connection.is_connected for connection in self._available_connections)
+
+    @property
+    def in_use(self) -> int:
+        return len(self._in_use_connections)
+
+    def make(self) -> AbstractConnection:
+        """A connection like the pool's that is not one of them, and not open yet."""
+        connection: AbstractConnection = self.make_connection()  # type: ignore[no-untyped-call]
+        return connection
+
+    async def warm(self) -> None:
+        """Have min_idle connections open. Raises one of FAILURES."""
+        held: list[AbstractConnection] = []
+        try:
+            for _ in range(self.min_idle):
+                held.append(await self.take())
+        finally:
+            for connection in held:
+                await self.release(connection)
+
+    async def take(self) -> AbstractConnection:
+        """A connection that is open and ready; it has to be given back with `release`. Raises one of FAILURES."""
+        connection: AbstractConnection = await self.get_connection()  # type: ignore[no-untyped-call]
+        return connection
+
+    async def ensure_connection(self, connection: AbstractConnection) -> None:
+        """Have the connection ready for a command, renewed if it grew too old unused. Raises one of FAILURES."""
+        if self._is_old(connection):
+            await connection.disconnect(nowait=True)
+        await self._open(connection)
+
+    async def release(self, connection: AbstractConnection) -> None:
+        try:
+            if self._is_old(connection):
+                await connection.disconnect(nowait=True)
+                if self.idle < self.min_idle:
+                    # Not well, it stays closed, and whoever takes it next is told.
+                    with suppress(*FAILURES):
+                        await self._open(connection)
+        finally:
+            await super().release(connection)
+
+    async def _open(self, connection: AbstractConnection) -> None:
+        if not connection.is_connected:
+            self._ends[connection] = self._clock() + self._max_age_s * (1 - AGE_JITTER * self._random())
+        async with timeout(self._timeout_s):
+            await super().ensure_connection(connection)
+
+    def _is_old(self, connection: AbstractConnection) -> bool:
+        return connection.is_connected and self._clock() >= self._ends[connection]

@@ -1,0 +1,185 @@
+"""The tier that all processes share: Redis, asked in batches, and never the reason why anything fails or waits long."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import Future
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from typing import Final, NamedTuple, TypeVar
+
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from app.cache.pipeline import Answer, Command, exchange
+from app.cache.pool import FAILURES, Pool
+from app.resilience.batcher import Batcher, Closed, Overloaded
+from app.resilience.breaker import Breaker, BreakerOpen
+from app.resilience.deadline import Deadline, DeadlineExceeded
+
+Reply = TypeVar("Reply")
+
+FILL = b"""
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('DEL', KEYS[1])
+redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+return 1
+"""
+"""Put a value in its place if the claim is still ours: whoever made it invalid in the meantime took the claim away."""
+
+RELEASE = b"""
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])
+"""
+
+
+class Found(NamedTuple):
+    """answered: whether Redis did.  value: what it holds in the key's place, None for nothing."""
+
+    answered: bool
+    value: bytes | None
+
+
+class Claim(NamedTuple):
+    """won: whether the key is ours to load, None where Redis did not say.  value: what is in its place already."""
+
+    won: bool | None
+    value: bytes | None
+
+
+AWAY: Final = Found(False, None)
+UNKNOWN: Final = Claim(None, None)
+
+
+class Shared:
+    """The link to Redis. Nothing of Redis is ever raised to a caller; what went wrong is counted in `errors`.
+
+    A caller waits no longer than timeout_s + acquire_timeout_s, and not at all while the breaker is open.
+    breaker: to be built with `failures=FAILURES` of app.cache.pool.  The other arguments are the Pool's.
+    `errors`: commands not done, by reason: breaker_open, timeout, connection, refused (by Redis, each for itself),
+    late, overloaded, closed.
+
+    # Design: one batch is under way at a time, as one pipeline: first the calls in the order they came, then one MGET
+    of all keys. So what a process asks for is done in that order, and a read never sees less than the writes before it.
+    """
+
+    __slots__ = ("_batcher", "_breaker", "_busy", "_deadline", "_patience_s", "errors", "pool")
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        connections: int,
+        min_idle: int,
+        max_age_s: float,
+        timeout_s: float,
+        acquire_timeout_s: float,
+        breaker: Breaker,
+        max_batch: int = 512,
+        max_queue: int = 10_000,
+    ) -> None:
+        self.pool = Pool(
+            url,
+            connections=connections,
+            min_idle=min_idle,
+            max_age_s=max_age_s,
+            timeout_s=timeout_s,
+            acquire_timeout_s=acquire_timeout_s,
+        )
+        self._breaker = breaker
+        self._patience_s = timeout_s + acquire_timeout_s
+        self._deadline = Deadline(self._patience_s)
+        self._batcher: Batcher[Command, Answer | None] = Batcher(self._send, max_batch, max_queue)
+        self._busy = False
+        self.errors: Counter[str] = Counter()
+
+    @property
+    def round_trips(self) -> int:
+        """Batches so far, those that failed included."""
+        return self._batcher.batches
+
+    async def open(self) -> None:
+        """Open the connections that are kept open. Where Redis is away, that is counted, and tried again when used."""
+        try:
+            await self.pool.warm()
+        except FAILURES as error:
+            self.errors[_reason(error)] += 1
+
+    async def close(self) -> None:
+        """Send what waits, then close all connections; from the call on, everything is as if Redis was away."""
+        await self._batcher.close()
+        try:
+            await self.pool.disconnect()
+        except FAILURES as error:
+            self.errors[_reason(error)] += 1
+
+    async def get(self, key: bytes) -> Found:
+        answer = await self._wait(self._post(Command(None, (key,))))
+        return AWAY if answer is None else Found(True, answer.values[0])
+
+    async def claim(self, claim: bytes, token: bytes, ttl_ms: int, key: bytes) -> Claim:
+        """Take the claim for a time, unless another has it, and read the key's value after that."""
+        take = (b"SET", claim, token, b"NX", b"PX", ttl_ms)
+        answer = await self._wait(self._post(Command(take, (key,))))
+        return UNKNOWN if answer is None else Claim(answer.reply is not None, answer.values[0])
+
+    def fill(self, claim: bytes, token: bytes, ttl_ms: int, key: bytes, value: bytes) -> None:
+        """Put the value in its place and end the claim, if that is still ours. Sent, and not waited for."""
+        self._post(Command((b"EVAL", FILL, 2, claim, key, token, value, ttl_ms)))
+
+    def release(self, claim: bytes, token: bytes) -> None:
+        """End the claim, if it is still ours. Sent, and not waited for."""
+        self._post(Command((b"EVAL", RELEASE, 1, claim, token)))
+
+    async def forget(self, keys: Sequence[bytes], channel: bytes, message: bytes) -> bool:
+        """Delete the keys, then tell the channel; whether both were done."""
+        told = asyncio.gather(self._post(Command((b"DEL", *keys))), self._post(Command((b"PUBLISH", channel, message))))
+        return None not in (await self._wait(told) or (None,))
+
+    def _post(self, command: Command) -> Future[Answer | None]:
+        """Have a command done with the next batch. The future gives None where it was not."""
+        if self._busy and self._breaker.state == "half_open":
+            # Behind a probe, which may hang.
+            reason = "breaker_open"
+        else:
+            try:
+                return self._batcher.put(command)
+            except Overloaded:
+                reason = "overloaded"
+            except Closed:
+                reason = "closed"
+        self.errors[reason] += 1
+        refused: Future[Answer | None] = asyncio.get_running_loop().create_future()
+        refused.set_result(None)
+        return refused
+
+    async def _wait(self, future: Future[Reply]) -> Reply | None:
+        if future.done():
+            return future.result()
+        try:
+            return await self._deadline.run(future)
+        except DeadlineExceeded:
+            self.errors["late"] += 1
+            return None
+
+    async def _send(self, commands: list[Command]) -> list[Answer | None]:
+        """The answers to one batch, None for each command that was not done."""
+        self._busy = True
+        try:
+            call = partial(exchange, self.pool, commands, self._patience_s)
+            answers = await self._breaker.call(call, len(commands))
+        except BreakerOpen:
+            self.errors["breaker_open"] += len(commands)
+        except FAILURES as error:
+            self.errors[_reason(error)] += len(commands)
+        else:
+            if None in answers:
+                self.errors["refused"] += answers.count(None)
+            return answers
+        finally:
+            self._busy = False
+        return [None] * len(commands)
+
+
+def _reason(error: Exception) -> str:
+    return "timeout" if isinstance(error, TimeoutError | RedisTimeoutError) else "connection"
