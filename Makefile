@@ -10,12 +10,13 @@ ARGS ?=
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help build run test check bench clean
+.PHONY: help build run test test-slow check bench clean
 
 help:
 	@echo "make run     start the service on 127.0.0.1:8080 (ARGS=... are passed to kyb serve)"
 	@echo "make build   make .venv, install the package, compile the core"
 	@echo "make test    run the test suite (ARGS=... are passed to pytest)"
+	@echo "make test-slow   run the long proofs, such as 50 crashes of the database"
 	@echo "make check   lint, types, stubs, layers"
 	@echo "make bench   run the benchmarks"
 	@echo "make clean   remove everything that was made; data stays"
@@ -26,7 +27,10 @@ run: build
 	@exec $(VENV)/bin/kyb serve $(ARGS)
 
 test: build $(VENV)/.group-test
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest -m "not slow" $(ARGS)
+
+test-slow: build $(VENV)/.group-test
+	$(PY) -m pytest -m slow $(ARGS)
 
 check: build $(VENV)/.group-dev $(VENV)/.group-test
 	$(PY) -m ruff check .

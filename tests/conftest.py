@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from databases import PgBouncer, Postgres, Valkey, command, create_database, database_name, drop_database
+from databases import PgBouncer, Postgres, Valkey, command, create_database, database_name, drop_database, migrated
 from hypothesis import HealthCheck, settings
 from service import Client, Service, serving
 
@@ -18,10 +18,22 @@ settings.register_profile("kyb", deadline=None, suppress_health_check=[HealthChe
 settings.load_profile("kyb")
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The tests of a module with `ON_BOTH_STORES = True` run on SQLite, and again on PostgreSQL and Redis."""
+    if "service" in metafunc.fixturenames and getattr(metafunc.module, "ON_BOTH_STORES", False):
+        metafunc.parametrize("service", ["sqlite", "postgres"], indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A running service that many tests record in; none may rely on it being empty."""
-    with serving(tmp_path_factory.mktemp("service")) as running:
+    settings = {}
+    if getattr(request, "param", "sqlite") == "postgres":
+        postgres: Postgres = request.getfixturevalue("postgres")
+        valkey: Valkey = request.getfixturevalue("valkey")
+        # The first 16 databases of a Redis are apart, and those tests that flush one use the first.
+        settings = {"DATABASE_URL": migrated(postgres.create_database()), "REDIS_URL": valkey.url(1)}
+    with serving(tmp_path_factory.mktemp("service"), **settings) as running:
         yield running
 
 

@@ -34,6 +34,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from service import wait_until
 
+from app.store.postgres import schema
+
 USER = "kyb"
 PASSWORD = "kyb-test"
 """The service's own account on PostgreSQL and PgBouncer: it owns its databases and is no superuser."""
@@ -60,7 +62,7 @@ read -r line
 awk 'FNR == 7 { print $2 }' "$1"/*/data/postmaster.pid | xargs -rn1 ipcrm -m
 rm -rf "$1" || { sleep 1; rm -rf "$1"; }
 """
-"""Deletes in the same way what killed servers leave: shared memory, and their folders. The last of them may still write."""
+"""Deletes in the same way what servers leave, shared memory and folders. The last of them may still be writing."""
 
 IPC_RMID = 0
 
@@ -396,6 +398,12 @@ def drop_database(server_url: str, name: str) -> None:
 
 def database_name(url: str) -> str:
     return urlsplit(url).path.removeprefix("/")
+
+
+def migrated(url: str) -> str:
+    """The URL of a database, once it has the service's tables."""
+    asyncio.run(schema.migrate(url, schema.database_place(url)))
+    return url
 
 
 def package(name: str) -> Path:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -37,6 +38,11 @@ def example(name: str) -> Json:
 def named(name: str, **business: Json) -> Json:
     """The least profile, with further members of `business`."""
     return {"business": {"name": name, "jurisdiction": "DE", **business}}
+
+
+def unique(name: str) -> str:
+    """A text that no other test uses."""
+    return f"{name}-{uuid.uuid4().hex[:12]}"
 
 
 def free_port() -> int:

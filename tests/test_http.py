@@ -6,24 +6,20 @@ import datetime as dt
 import json
 import re
 import uuid
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from service import ROOT, Client, Json, Service, Wire, example, named, serving
+from service import ROOT, Client, Json, Service, Wire, example, named, serving, unique
 
 EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.json"))
 LEVELS = ["low", "medium", "high", "critical"]
 DECISIONS = ["approve", "review", "decline"]
+ON_BOTH_STORES = True
+
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-
-
-def unique(name: str) -> str:
-    """A text that no other test uses."""
-    return f"{name}-{uuid.uuid4().hex[:12]}"
 
 
 def hundredths(number: float) -> int:
@@ -746,72 +742,6 @@ def test_a_wrong_parameter_is_refused_by_name(client: Client, query: Json, place
     answer = client.get("/v1/assessments", **query)
     assert answer.status == 422, answer
     assert [fault["pointer"] for fault in answer.json["errors"]] == [place]
-
-
-# Idempotency.
-
-
-def test_the_same_key_and_body_give_the_same_assessment(client: Client) -> None:
-    business_id = unique("once")
-    key, profile = {"Idempotency-Key": unique("key")}, named("Once Ltd", id=business_id)
-    first, second = client.assess(profile, key), client.assess(profile, key)
-    assert (first.status, second.status) == (201, 201)
-    assert second.body == first.body
-    assert second.headers["location"] == first.headers["location"]
-    assert [one["id"] for one in client.walk(business_id=business_id)] == [first.json["id"]]
-
-
-def test_the_same_key_with_another_body_is_refused(client: Client) -> None:
-    business_id = unique("twice")
-    key = {"Idempotency-Key": unique("key")}
-    assert client.assess(named("One Ltd", id=business_id), key).status == 201
-    refused = client.assess(named("Two Ltd", id=business_id), key)
-    assert (refused.status, refused.json["type"]) == (422, "/problems/idempotency-key-reused")
-    assert len(list(client.walk(business_id=business_id))) == 1
-
-
-def test_a_refused_request_does_not_use_up_its_key(client: Client) -> None:
-    key = {"Idempotency-Key": unique("key")}
-    assert client.assess({"business": {"name": "Wrong Ltd"}}, key).status == 422
-    assert client.assess(named("Right Ltd"), key).status == 201
-
-
-def test_fifty_at_once_with_one_key_record_once(service: Service) -> None:
-    for _ in range(3):
-        business_id = unique("fifty")
-        key, profile = {"Idempotency-Key": unique("key")}, named("Fifty Ltd", id=business_id)
-        callers = [Client(service.port) for _ in range(50)]
-        with ThreadPoolExecutor(50) as pool:
-            answers = list(pool.map(lambda caller, p=profile, k=key: caller.assess(p, k), callers))
-        assert {answer.status for answer in answers} == {201}
-        assert len({answer.json["id"] for answer in answers}) == 1
-        assert len({answer.body for answer in answers}) == 1
-        assert len(list(callers[0].walk(business_id=business_id))) == 1
-        for caller in callers:
-            caller.close()
-
-
-def test_of_two_bodies_that_race_for_one_key_one_wins_and_the_other_is_told(service: Service) -> None:
-    business_id = unique("race")
-    key = {"Idempotency-Key": unique("key")}
-    callers = [Client(service.port) for _ in range(20)]
-    profiles = [named(f"Racer {place % 2} Ltd", id=business_id) for place in range(20)]
-    with ThreadPoolExecutor(20) as pool:
-        answers = list(pool.map(lambda caller, profile: caller.assess(profile, key), callers, profiles))
-    assert sorted({answer.status for answer in answers}) == [201, 422]
-    assert len({answer.json["id"] for answer in answers if answer.status == 201}) == 1
-    winners = {place % 2 for place, answer in enumerate(answers) if answer.status == 201}
-    assert len(winners) == 1
-    assert len(list(callers[0].walk(business_id=business_id))) == 1
-    for caller in callers:
-        caller.close()
-
-
-@pytest.mark.parametrize("key", ["x" * 256, "", "schl\u00fcssel"])
-def test_an_improper_key_is_refused(client: Client, key: str) -> None:
-    answer = client.assess(named("Key Ltd"), {"Idempotency-Key": key})
-    assert answer.status == 422
-    assert [fault["pointer"] for fault in answer.json["errors"]] == ["/header/Idempotency-Key"]
 
 
 # Batches.

@@ -132,6 +132,7 @@ COMMON_PROBLEMS: tuple[type[Exception], ...] = (
     errors.HeadersTooLarge,
     Exception,
 )
+KEY_PROBLEMS: tuple[type[Exception], ...] = (errors.Conflict, errors.KeyBusy, errors.KeyReused)
 BODY_PROBLEMS: tuple[type[Exception], ...] = (
     errors.BodyUnreadable,
     errors.BodyTooSlow,
@@ -162,8 +163,10 @@ REQUEST_HEADERS: dict[str, Json] = {
         "name": "Idempotency-Key",
         "in": "header",
         "required": False,
-        "description": "1 to 255 printable ASCII characters. The same key with the same request gives the assessment "
-        "that was recorded first; with another request it is refused (422). Without effect with `dry_run`.",
+        "description": "1 to 255 printable ASCII characters. For 24 hours the same key with the same request gives the "
+        "same answer again, byte for byte, with `Idempotent-Replayed: true`, and records nothing; with another request "
+        "it is refused (422). While the first request is still being recorded: 409 with Retry-After. Without effect "
+        "with `dry_run`.",
         "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
     },
     "If-None-Match": {
@@ -194,6 +197,11 @@ RESPONSE_HEADERS: dict[str, Json] = {
         "required": True,
         "schema": {"type": "string", "format": "uri-reference"},
     },
+    "Idempotent-Replayed": {
+        "description": "`true` where this is the answer of an earlier request with the same Idempotency-Key",
+        "required": False,
+        "schema": {"type": "string", "const": "true"},
+    },
     "ETag": {
         "description": "strong validator of this answer, which never changes",
         "required": True,
@@ -217,14 +225,14 @@ OPERATIONS: tuple[Operation, ...] = (
         "`business.jurisdiction` are required; what is absent or null counts as missing, which is never safe. "
         "A 201 is sent only after the record is durable. The body holds at most 1 MiB.",
         (
-            Answer(201, "The assessment, recorded", wire.Assessment, ("Location",)),
+            Answer(201, "The assessment, recorded", wire.Assessment, ("Location", "Idempotent-Replayed")),
             Answer(200, "The assessment of a dry run: `id` and `created_at` are null", wire.Assessment),
         ),
         query=faults.AssessQuery,
         headers=("Idempotency-Key",),
         body=wire.Profile,
         examples=(("full", PROFILE_EXAMPLE), ("minimal", MINIMAL_EXAMPLE)),
-        problems=(*BODY_PROBLEMS, errors.Conflict, errors.ProfileRefused, errors.KeyReused, errors.Unavailable),
+        problems=(*BODY_PROBLEMS, *KEY_PROBLEMS, errors.ProfileRefused, errors.Unavailable),
     ),
     Operation(
         "get",
@@ -245,14 +253,15 @@ OPERATIONS: tuple[Operation, ...] = (
         "Assess up to 1,000 businesses",
         "Each item is assessed for itself: its `status` is 201 (200 with `dry_run`) with an `assessment`, or 422 with "
         "a `problem`, and one wrong item does not stop the others. More than 1,000 items, or 8 MiB, are refused as a "
-        "whole with 413.",
-        (Answer(200, "One answer per item, in the order sent", wire.BatchAnswer),),
+        "whole with 413. With an Idempotency-Key the batch is recorded as a whole or not at all.",
+        (Answer(200, "One answer per item, in the order sent", wire.BatchAnswer, ("Idempotent-Replayed",)),),
         query=faults.AssessQuery,
+        headers=("Idempotency-Key",),
         body=wire.Batch,
         examples=(
             ("two", {"items": [MINIMAL_EXAMPLE, {"business": {"name": "Beta Holding S.A.", "jurisdiction": "LU"}}]}),
         ),
-        problems=(*BODY_PROBLEMS, errors.BatchTooLarge, errors.BatchRefused, errors.Unavailable),
+        problems=(*BODY_PROBLEMS, *KEY_PROBLEMS, errors.BatchTooLarge, errors.BatchRefused, errors.Unavailable),
     ),
     Operation(
         "get",
