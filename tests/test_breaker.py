@@ -73,7 +73,7 @@ class Call:
         with pytest.raises(StopIteration if error is None else type(error)) as ended:
             self._running.send(None)
         if error is None:
-            assert ended.value.value == "answer"  # type: ignore[attr-defined]
+            assert ended.value.value == "answer"
         else:
             assert ended.value is error
 
@@ -193,6 +193,19 @@ def test_what_is_older_than_the_window_is_forgotten() -> None:
     assert breaker.state == "closed"
     made(breaker, Down())
     assert breaker.state == "open"
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_bad_calls_of_long_ago_are_not_held_against_the_good_ones_since(slow: bool) -> None:
+    clock = Clock()
+    breaker = make(clock, min_calls=10, window_s=10)
+    call = Call(breaker, 9)
+    clock.now += 0.5 * slow
+    call.end(None if slow else Down())
+    clock.now += 10
+    made(breaker, weight=11)
+    made(breaker, Down())
+    assert breaker.state == "closed"
 
 
 def test_the_state_is_told_without_a_call() -> None:
@@ -443,6 +456,7 @@ class Ledger:
 OPEN_S = 2.0
 SLOW_S = 0.5
 
+OUTCOMES = ["answer", "answer", "failed", "failed", "refused", "cancelled"]
 ENDS = {"answer": None, "refused": Refused(), "failed": Down()}
 
 soon = st.integers(0, 3).map(lambda quarter: quarter / 4)
@@ -450,7 +464,7 @@ later = st.integers(0, 50).map(lambda quarter: quarter / 4)
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("begin"), soon, st.integers(1, 12)),
-        st.tuples(st.sampled_from(["answer", "failed", "failed", "refused", "cancelled"]), soon, st.integers(0, 5)),
+        st.tuples(st.sampled_from(OUTCOMES), soon, st.integers(0, 5)),
         st.tuples(st.just("wait"), later, st.just(0)),
     ),
     min_size=20,

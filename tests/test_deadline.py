@@ -18,7 +18,7 @@ class LoopClock:
 
     def __init__(self) -> None:
         self.now = 100.0
-        asyncio.get_running_loop().time = lambda: self.now  # type: ignore[method-assign]
+        asyncio.get_running_loop().time = lambda: self.now
 
     async def move(self, seconds: float) -> None:
         """Let time pass, and everything run that is then due."""

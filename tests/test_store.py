@@ -1,126 +1,35 @@
-"""Every store keeps its promises; then what only the SQLite file must stand."""
+"""Every store keeps its promises."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import signal
-import sqlite3
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import pytest
+from records import BACKENDS, OTHER_FINGERPRINT, Backend, Records, ids, receipt, row
 
 from app.ids import Uuid7, ceiling, floor, text, time_ms
-from app.store import sqlite_file
-from app.store.base import Added, KeyReused, Row, RowRefused, Store, StoredModel, StoreRefused, StoreUnavailable
-from app.store.sqlite import SqliteStore, page_sql
-
-ids = Uuid7()
+from app.store.base import KeyReused, Row, RowRefused, StoredModel, StoreUnavailable
 
 
-def row(tenant_id: str = "acme", *, key: str | None = None, fingerprint: bytes = b"f" * 32, **fields: object) -> Row:
-    made = Row(
-        tenant_id=tenant_id,
-        id=ids.new(),
-        business_id="cust-1",
-        level=1,
-        decision=1,
-        score=2350,
-        model_sha256=b"m" * 32,
-        input=b'{"business": {"name": "\xc3\x84"}}',
-        record=b"\x00\x01\xff",
-        idempotency_key=key,
-        fingerprint=fingerprint if key is not None else None,
-    )
-    return msgspec.structs.replace(made, **fields)
-
-
-def unkeyed(row: Row) -> Row:
-    return msgspec.structs.replace(row, idempotency_key=None, fingerprint=None)
-
-
-@dataclass
-class Backend:
-    """Opens stores on one database. `program` begins a child's program with a function `open_store`."""
-
-    make: Callable[[], Store]
-    program: str
-
-    def run(self, scenario: Callable[[Store], Awaitable[None]]) -> None:
-        async def opened() -> None:
-            store = self.make()
-            await store.open()
-            try:
-                await scenario(store)
-            finally:
-                await store.close()
-
-        asyncio.run(opened())
-
-    def child(self, body: str, *arguments: str) -> subprocess.Popen[str]:
-        """A process that runs `async def main(store, arguments)`."""
-        program = f"{self.program}\n{CHILD}\n{body}\n{CHILD_RUN}"
-        command = [sys.executable, "-c", program, *arguments]
-        root = Path(__file__).parents[1]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True, cwd=root)
-
-
-CHILD = """
-import asyncio, json, sys
-from app.ids import Uuid7, text
-from app.store.base import Row
-new = Uuid7().new
-
-def row(tenant_id, key=None):
-    fingerprint = b"f" if key else None
-    return Row(tenant_id, new(), "cust", 1, 1, 100, b"m" * 32, b"i" * 1500, b"r" * 1000, key, fingerprint)
-
-def say(*values):
-    print(json.dumps(values), flush=True)
-"""
-CHILD_RUN = """
-async def opened():
-    store = open_store()
-    await store.open()
-    try:
-        await main(store, sys.argv[1:])
-    finally:
-        await store.close()
-
-asyncio.run(opened())
-"""
-
-
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
-    path = str(tmp_path / "records.db")
-    return Backend(
-        make=lambda: SqliteStore(path),
-        program=f"from app.store.sqlite import SqliteStore\ndef open_store(): return SqliteStore({path!r})",
-    )
-
-
-# The promises of every store
+    return BACKENDS[request.param](tmp_path)
 
 
 def test_a_row_is_read_back_as_it_was_added(backend: Backend) -> None:
     full, bare = row(), row(business_id=None, input=b"", record=b"")
 
-    async def add(store: Store) -> None:
-        assert await store.add(full) == Added(full.id)
-        assert await store.add(bare) == Added(bare.id)
+    async def add(store: Records) -> None:
+        assert await store.add([full]) is None
+        assert await store.add([bare]) is None
         assert await store.get("acme", full.id) == full
 
-    async def read(store: Store) -> None:
+    async def read(store: Records) -> None:
         assert await store.get("acme", full.id) == full
         assert await store.get("acme", bare.id) == bare
         assert await store.get("acme", ids.new()) is None
@@ -129,94 +38,211 @@ def test_a_row_is_read_back_as_it_was_added(backend: Backend) -> None:
     backend.run(read)
 
 
-def test_nothing_crosses_tenants(backend: Backend) -> None:
-    mine = row("acme", key="k")
+def test_rows_are_read_by_their_ids_in_order(backend: Backend) -> None:
+    rows = [row() for _ in range(700)]
+    elsewhere = row("other")
+    wanted = [rows[9].id, ids.new(), elsewhere.id, rows[0].id, rows[9].id, *(each.id for each in rows)]
 
-    async def scenario(store: Store) -> None:
-        await store.add(mine)
+    async def scenario(store: Records) -> None:
+        await store.add_each([*rows, elsewhere])
+        assert await store.get_each("acme", wanted) == [rows[9], None, None, rows[0], rows[9], *rows]
+        assert await store.get_each("acme", []) == []
+        assert await store.get_each("nobody", [rows[0].id]) == [None]
+
+    backend.run(scenario)
+
+
+def test_nothing_crosses_tenants(backend: Backend) -> None:
+    mine = row("acme")
+
+    async def scenario(store: Records) -> None:
+        await store.add([mine], receipt("k", mine))
         assert await store.get("other", mine.id) is None
-        assert await store.find_key("other", "k") is None
+        assert await store.get_each("other", [mine.id]) == [None]
         for filters in ({}, {"business_id": "cust-1"}, {"level": 1}, {"decision": 1}, {"level": 1, "decision": 1}):
             assert await store.page("other", limit=9, **filters) == []
-            assert await store.page("acme", limit=9, **filters) == [unkeyed(mine)]
-        theirs = row("other", key="k", fingerprint=b"another")
-        assert await store.add(theirs) == Added(theirs.id)
+            assert await store.page("acme", limit=9, **filters) == [mine]
+        theirs = row("other")
+        assert await store.add([theirs], receipt("k", theirs, fingerprint=OTHER_FINGERPRINT)) is None
         # Even the same id may stand once in each tenant.
-        assert await store.add(row("other", id=mine.id)) == Added(mine.id)
+        assert await store.add([row("other", id=mine.id)]) is None
 
     backend.run(scenario)
 
 
-def test_a_key_used_again_answers_the_first_row(backend: Backend) -> None:
-    first, again, other = row(key="k"), row(key="k"), row(key="k", fingerprint=b"other")
+def test_a_key_used_again_answers_the_first_receipt(backend: Backend) -> None:
+    first, again, other = row(), row(), row()
+    kept = receipt("k", first, explain=1, renderer=7, request_id="of the first", as_of=739_123)
 
-    async def scenario(store: Store) -> None:
-        assert await store.find_key("acme", "k") is None
-        assert await store.add(first) == Added(first.id)
-        assert await store.find_key("acme", "k") == (first.fingerprint, first)
-        assert await store.add(again) == Added(first.id, first)
+    async def scenario(store: Records) -> None:
+        assert await store.add([first], kept) is None
+        assert await store.add([again], receipt("k", again)) == kept
         with pytest.raises(KeyReused) as reused:
-            await store.add(other)
-        assert (reused.value.key, reused.value.id) == ("k", first.id)
-        assert await store.page("acme", limit=9) == [unkeyed(first)]
+            await store.add([other], receipt("k", other, fingerprint=OTHER_FINGERPRINT))
+        assert reused.value.key == "k"
+        assert await store.page("acme", limit=9) == [first]
+
+    async def reopened(store: Records) -> None:
+        assert await store.add([again], receipt("k", again)) == kept
+
+    backend.run(scenario)
+    backend.run(reopened)
+
+
+def test_rows_are_recorded_with_their_receipt(backend: Backend) -> None:
+    rows = [row() for _ in range(1_000)]
+    kept = receipt("k", rows[0], None, *rows[1:], None, status=200)
+    nothing = receipt("l", None, None, status=200)
+
+    async def scenario(store: Records) -> None:
+        assert await store.add(rows, kept) is None
+        assert await store.page("acme", limit=2_000) == rows[::-1]
+        assert await store.add([], nothing) is None
+        again = row()
+        assert await store.add([again], receipt("k", again)) == kept
+        assert await store.add([again], receipt("l", again)) == nothing
+        assert await store.get("acme", again.id) is None
 
     backend.run(scenario)
 
 
-def test_a_key_is_used_once_within_a_batch(backend: Backend) -> None:
-    first, same, other, neighbour = row(key="k"), row(key="k"), row(key="k", fingerprint=b"x"), row(key="l")
-    plain = row()
+def test_rows_are_recorded_all_or_none(backend: Backend) -> None:
+    rows = [row() for _ in range(30)]
+    broken = [*rows[:20], row(record=None), *rows[20:]]
 
-    async def scenario(store: Store) -> None:
-        answers = await store.add_many([first, same, other, neighbour, plain])
-        assert answers[:2] == [Added(first.id), Added(first.id, first)]
+    async def scenario(store: Records) -> None:
+        with pytest.raises(RowRefused):
+            await store.add(broken)
+        with pytest.raises(RowRefused):
+            await store.add(broken, receipt("k", *broken))
+        assert await store.page("acme", limit=99) == []
+        # Nor is the key used up.
+        assert await store.add(rows, receipt("k", *rows)) is None
+        assert await store.page("acme", limit=99) == rows[::-1]
+
+    backend.run(scenario)
+
+
+def test_a_key_is_used_once_among_those_who_come_together(backend: Backend) -> None:
+    first, same, other, neighbour, plain = (row() for _ in range(5))
+    kept = receipt("k", first)
+
+    async def scenario(store: Records) -> None:
+        answers = await asyncio.gather(
+            store.add([first], kept),
+            store.add([same], receipt("k", same, request_id="another")),
+            store.add([other], receipt("k", other, fingerprint=OTHER_FINGERPRINT)),
+            store.add([neighbour], receipt("l", neighbour)),
+            store.add([plain]),
+            return_exceptions=True,
+        )
+        assert answers[:2] == [None, kept]
         assert isinstance(answers[2], KeyReused)
-        assert answers[3:] == [Added(neighbour.id), Added(plain.id)]
+        assert answers[3:] == [None, None]
         assert {found.id for found in await store.page("acme", limit=9)} == {first.id, neighbour.id, plain.id}
 
     backend.run(scenario)
 
 
-def test_a_row_sent_again_is_recorded_once(backend: Backend) -> None:
-    plain, keyed = row(), row(key="k")
+def test_a_key_is_used_once_among_many_rows_that_come_together(backend: Backend) -> None:
+    batches = [[row() for _ in range(300)] for _ in range(6)]
+    receipts = [receipt(f"k{number // 2}", *rows) for number, rows in enumerate(batches)]
 
-    async def scenario(store: Store) -> None:
+    async def scenario(store: Records) -> None:
+        adding = [store.add(rows, kept) for rows, kept in zip(batches, receipts, strict=True)]
+        answers = await asyncio.gather(*adding)
+        assert answers == [None, receipts[0], None, receipts[2], None, receipts[4]]
+        found = await store.page("acme", limit=5_000)
+        assert sorted(each.id for each in found) == sorted(each.id for rows in batches[::2] for each in rows)
+
+    backend.run(scenario)
+
+
+def test_a_key_is_free_again_once_its_receipt_has_expired(backend: Backend) -> None:
+    first, early, late = row(), row(), row()
+    kept = receipt("k", first)
+    still = receipt("k", early, created_ms=kept.created_ms + 60_000)
+    after = receipt("k", late, created_ms=kept.created_ms + 60_001, fingerprint=OTHER_FINGERPRINT)
+
+    async def scenario(store: Records) -> None:
+        await store.add([first], kept)
+        assert await store.add([early], still) == kept
+        assert await store.add([late], after) is None
+        again = row()
+        assert await store.add([again], msgspec.structs.replace(after, ids=(again.id,))) == after
+        assert {found.id for found in await store.page("acme", limit=9)} == {first.id, late.id}
+
+    backend.run(scenario, key_ttl_s=60.0)
+
+
+def test_a_receipt_is_kept_for_a_day(backend: Backend) -> None:
+    first, second = row(), row()
+    kept = receipt("k", first)
+
+    async def scenario(store: Records) -> None:
+        await store.add([first], kept)
+        at_the_end = receipt("k", second, created_ms=kept.created_ms + 86_400_000)
+        assert await store.add([second], at_the_end) == kept
+        after_it = msgspec.structs.replace(at_the_end, created_ms=kept.created_ms + 86_400_001)
+        assert await store.add([second], after_it) is None
+
+    backend.run(scenario)
+
+
+def test_what_is_sent_again_is_recorded_once(backend: Backend) -> None:
+    plain, keyed = row(), row()
+    many = [row() for _ in range(40)]
+    kept, kept_of_many = receipt("k", keyed), receipt("m", *many)
+
+    async def scenario(store: Records) -> None:
         for _ in range(2):
-            assert await store.add_many([plain, keyed]) == [Added(plain.id), Added(keyed.id)]
-        assert await store.add_many([plain, plain]) == [Added(plain.id)] * 2
-        with pytest.raises(RowRefused):
-            await store.add(msgspec.structs.replace(plain, score=1))
-        assert await store.page("acme", limit=9) == [unkeyed(keyed), plain]
+            assert await store.add_each([plain]) == [None]
+            assert await store.add([keyed], kept) is None
+            assert await store.add(many, kept_of_many) is None
+        assert await store.add_each([plain, plain]) == [None, None]
+        assert await asyncio.gather(*(store.add([keyed], kept) for _ in range(3))) == [None] * 3
+        for changed in (msgspec.structs.replace(plain, score=1), msgspec.structs.replace(plain, input=b"other")):
+            with pytest.raises(RowRefused):
+                await store.add([changed])
+        assert await store.page("acme", limit=99) == sorted([plain, keyed, *many], key=lambda row: row.id)[::-1]
 
     backend.run(scenario)
 
 
 def test_a_bad_row_fails_alone(backend: Backend) -> None:
-    bad = [
-        row(id=b"short"),
-        row(level=9),
-        row(score=2**70),
-        row(business_id="\ud800"),
-        row(record=None),
-        row(key="k", record=None),
-    ]
-    good = [row(), row(key="k"), row()]
+    bad = [row(id=b"short"), row(level=9), row(score=2**70), row(business_id="\ud800"), row(record=None)]
+    good = [row(), row(), row()]
 
-    async def scenario(store: Store) -> None:
-        answers = await store.add_many([good[0], *bad, *good[1:]])
-        assert [type(answer) for answer in answers] == [Added, *[RowRefused] * len(bad), Added, Added]
-        assert [found.id for found in await store.page("acme", limit=20)] == [each.id for each in reversed(good)]
+    async def scenario(store: Records) -> None:
+        keyed, spoiled = row(), row()
+        each, *others = await asyncio.gather(
+            store.add_each([good[0], *bad, *good[1:]]),
+            store.add([keyed], receipt("k", keyed)),
+            store.add([bad[-1]], receipt("l", bad[-1])),
+            store.add([spoiled], receipt("m", spoiled, status=2**70)),
+            store.add([spoiled], receipt("\ud800", spoiled)),
+            store.add([spoiled], receipt("n", spoiled, ids=(b"short",))),
+            store.add([spoiled], receipt("o", spoiled, ids=(b"8 bytes!", b"and more"))),
+            return_exceptions=True,
+        )
+        assert [type(answer) for answer in each] == [type(None), *[RowRefused] * len(bad), type(None), type(None)]
+        assert [type(answer) for answer in others] == [type(None), *[RowRefused] * 5]
+        assert {found.id for found in await store.page("acme", limit=20)} == {each.id for each in (*good, keyed)}
 
     backend.run(scenario)
 
 
 def test_many_rows_added_at_once_are_all_there(backend: Backend) -> None:
-    rows = [row(f"tenant-{number % 3}", key=f"k{number}" if number % 2 else None) for number in range(1_500)]
+    rows = [row(f"tenant-{number % 3}") for number in range(1_500)]
+    keyed = [(each, receipt(f"k{number}", each)) for number, each in enumerate(row() for _ in range(700))]
 
-    async def scenario(store: Store) -> None:
-        assert await store.add_many(rows) == [Added(each.id) for each in rows]
+    async def scenario(store: Records) -> None:
+        adding = [store.add([each], kept) for each, kept in keyed]
+        each, *others = await asyncio.gather(store.add_each(rows), *adding)
+        assert (each, others) == ([None] * 1_500, [None] * 700)
         found = await asyncio.gather(*(store.get(each.tenant_id, each.id) for each in rows))
-        assert found == [unkeyed(each) for each in rows]
+        assert found == rows
+        assert await store.get_each("acme", [each.id for each, _ in keyed]) == [each for each, _ in keyed]
 
     backend.run(scenario)
 
@@ -241,9 +267,9 @@ def test_pages_hold_what_the_filters_say_newest_first(backend: Backend, monkeypa
     # Not quite in the order of their ids, as several processes would add them.
     order = sorted(rows, key=lambda each: time_ms(each.id) + draw.randrange(40))
 
-    async def scenario(store: Store) -> None:
+    async def scenario(store: Records) -> None:
         for start in range(0, len(order), 10):
-            await store.add_many(order[start : start + 10])
+            await store.add_each(order[start : start + 10])
             await store.check()
         times = sorted(draw.sample(range(990, 1_420), 2))
         for _ in range(300):
@@ -275,8 +301,8 @@ def test_pages_hold_what_the_filters_say_newest_first(backend: Backend, monkeypa
 def test_a_list_is_walked_by_its_last_id(backend: Backend) -> None:
     rows = [row() for _ in range(25)]
 
-    async def scenario(store: Store) -> None:
-        await store.add_many(rows)
+    async def scenario(store: Records) -> None:
+        await store.add_each(rows)
         seen: list[Row] = []
         while page := await store.page("acme", business_id="cust-1", before_id=seen[-1].id if seen else None, limit=10):
             seen += page
@@ -286,7 +312,7 @@ def test_a_list_is_walked_by_its_last_id(backend: Backend) -> None:
 
 
 def test_a_model_is_kept_once_under_its_hash(backend: Backend) -> None:
-    async def scenario(store: Store) -> None:
+    async def scenario(store: Records) -> None:
         assert await store.model(b"1" * 32) is None
         await store.save_model(b"1" * 32, "kyb", "1.0.0", b"definition")
         await store.save_model(b"1" * 32, "kyb", "1.0.0", b"another")
@@ -299,21 +325,29 @@ def test_a_model_is_kept_once_under_its_hash(backend: Backend) -> None:
 
 def test_closing_records_what_was_submitted_and_then_refuses(backend: Backend) -> None:
     rows = [row() for _ in range(700)]
+    many = [[row() for _ in range(150)] for _ in range(10)]
 
     async def submit() -> None:
         store = backend.make()
         await store.open()
-        adding = [asyncio.create_task(store.add(each)) for each in rows]
+        adding = [asyncio.create_task(store.add(some)) for some in (*([each] for each in rows), *many)]
         await asyncio.sleep(0)
         await store.close()
-        assert await asyncio.gather(*adding) == [Added(each.id) for each in rows]
-        for late in (store.add(row()), store.get("acme", rows[0].id), store.check(), store.page("acme", limit=1)):
+        assert await asyncio.gather(*adding) == [None] * 710
+        for late in (
+            store.add([row()]),
+            store.add([row(), row()]),
+            store.get("acme", rows[0].id),
+            store.get_each("acme", [rows[0].id]),
+            store.check(),
+            store.page("acme", limit=1),
+        ):
             with pytest.raises(StoreUnavailable):
                 await late
         await store.close()
 
-    async def count(store: Store) -> None:
-        assert len(await store.page("acme", limit=1_000)) == len(rows)
+    async def count(store: Records) -> None:
+        assert len(await store.page("acme", limit=5_000)) == 2_200
 
     asyncio.run(submit())
     backend.run(count)
@@ -321,12 +355,22 @@ def test_closing_records_what_was_submitted_and_then_refuses(backend: Backend) -
 
 def test_processes_share_the_database_and_its_keys(backend: Backend) -> None:
     body = """
+from app.store.base import KeyBusy
+
+async def add(store, key):
+    mine = row("acme")
+    while True:
+        try:
+            kept = await store.add([mine], receipt(key, mine))
+        except KeyBusy:
+            continue
+        return text(mine.id if kept is None else kept.ids[0])
+
 async def main(store, arguments):
     say("ready")
     sys.stdin.readline()
     for start in range(0, 300, 10):
-        answers = await store.add_many([row("acme", f"k{n}") for n in range(start, start + 10)])
-        say(*[text(answer.row_id) for answer in answers])
+        say(*await asyncio.gather(*(add(store, f"k{n}") for n in range(start, start + 10))))
     """
     children = [backend.child(body) for _ in range(3)]
     said: list[list[str]] = []
@@ -345,7 +389,7 @@ async def main(store, arguments):
     assert said[0] == said[1] == said[2]
     assert len(set(said[0])) == 300
 
-    async def scenario(store: Store) -> None:
+    async def scenario(store: Records) -> None:
         assert {text(found.id) for found in await store.page("acme", limit=1_000)} == set(said[0])
 
     backend.run(scenario)
@@ -356,310 +400,20 @@ def test_a_killed_process_loses_nothing_it_acknowledged(backend: Backend) -> Non
 async def main(store, arguments):
     async def user(number):
         for turn in range(10**9):
-            added = await store.add(row("acme", f"{number}-{turn}" if number % 2 else None))
-            say(text(added.row_id))
+            rows = [row("acme") for _ in range(1 + number % 3)]
+            await store.add(rows, receipt(f"{number}-{turn}", rows[0]) if number % 2 else None)
+            say(*[text(each.id) for each in rows])
     await asyncio.gather(*map(user, range(20)))
     """
     with backend.child(body) as child:
         assert child.stdout is not None
-        lines = [child.stdout.readline() for _ in range(3_000)]
+        lines = [child.stdout.readline() for _ in range(2_000)]
         child.send_signal(signal.SIGKILL)
         lines += [line for line in child.stdout if line.endswith("]\n")]
-    acknowledged = {json.loads(line)[0] for line in lines}
+    acknowledged = {id for line in lines for id in json.loads(line)}
 
-    async def scenario(store: Store) -> None:
+    async def scenario(store: Records) -> None:
         assert acknowledged <= {text(found.id) for found in await store.page("acme", limit=10**6)}
-        await store.add(row())
+        await store.add([row()])
 
     backend.run(scenario)
-
-
-# The SQLite file
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "records.db"
-
-
-def run_sqlite(path: Path, scenario: Callable[[SqliteStore], Awaitable[None]], timeout_s: float = 5.0) -> None:
-    async def opened() -> None:
-        store = SqliteStore(path, timeout_s=timeout_s)
-        await store.open()
-        try:
-            await scenario(store)
-        finally:
-            await store.close()
-
-    asyncio.run(opened())
-
-
-async def nothing(store: SqliteStore) -> None:
-    """Only open and close."""
-
-
-def refusal(path: Path, timeout_s: float = 5.0) -> str:
-    threads = threading.active_count()
-    with pytest.raises(StoreRefused) as refused:
-        run_sqlite(path, nothing, timeout_s)
-    assert threading.active_count() == threads
-    assert refused.value.fault.endswith(".")
-    assert refused.value.remedy.endswith(".")
-    return str(refused.value)
-
-
-def change(path: Path, *statements: str) -> None:
-    connection = sqlite3.connect(path, isolation_level=None)
-    for statement in statements:
-        connection.execute(statement).fetchall()
-    connection.close()
-
-
-def test_the_file_is_set_up_for_durable_commits(path: Path) -> None:
-    async def scenario(store: SqliteStore) -> None:
-        await store.add(row())
-
-        def settings(connection: sqlite3.Connection) -> list[object]:
-            names = ("journal_mode", "synchronous", "page_size", "application_id", "user_version", "busy_timeout")
-            return [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
-
-        expected = ["wal", 2, 16384, sqlite_file.APPLICATION_ID, sqlite_file.SCHEMA_VERSION, 5_000]
-        assert await store._writer.run(settings) == expected
-
-    run_sqlite(path, scenario)
-    # Closing leaves one file, readable by its owner alone.
-    assert os.listdir(path.parent) == ["records.db"]
-    assert path.stat().st_mode & 0o777 == 0o600
-
-
-def test_no_filter_scans_the_table(path: Path) -> None:
-    run_sqlite(path, nothing)
-    connection = sqlite3.connect(path)
-    values = {"tenant": "t", "business": "b", "level": 1, "decision": 1, "low": b"", "high": b"\xff", "limit": 10}
-    for by_business in (False, True):
-        for by_level in (False, True):
-            for by_decision in (False, True):
-                sql = page_sql(by_business, by_level, by_decision)
-                plan = [step[3] for step in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
-                assert any(
-                    "USING INDEX assessments_by_" in step or "COVERING INDEX assessments_by_" in step for step in plan
-                )
-                assert not [step for step in plan if step.startswith("SCAN") and step != "SCAN p"], plan
-                assert not [step for step in plan if "TEMP B-TREE" in step], plan
-                # Every filter narrows the index, none is left to be checked row by row.
-                if by_business:
-                    assert any("tenant_id=? AND span=? AND business_id=? AND id>? AND id<?" in step for step in plan)
-                elif by_level or by_decision:
-                    assert any("tenant_id=? AND level=? AND decision=? AND id>? AND id<?" in step for step in plan)
-    connection.close()
-
-
-def test_rows_move_on_to_new_spans(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.store.sqlite.TIDY_ROWS", 50)
-    monkeypatch.setattr(sqlite_file, "SPAN_ROWS", 100)
-
-    async def scenario(store: SqliteStore) -> None:
-        for _ in range(60):
-            await store.add_many([row() for _ in range(10)])
-
-    run_sqlite(path, scenario)
-    connection = sqlite3.connect(path)
-    spans = connection.execute("SELECT span, start, first_row FROM spans ORDER BY span").fetchall()
-    held = connection.execute("SELECT span, min(id), max(id), count(*) FROM assessments GROUP BY span").fetchall()
-    connection.close()
-    assert len(spans) >= 4
-    for (span, lowest, highest, _), (_, start, _), following in zip(held, spans, [*spans[1:], None], strict=False):
-        assert lowest >= start, span
-        assert following is None or highest < following[1], span
-
-
-def test_a_clock_far_ahead_costs_no_order(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.store.sqlite.TIDY_ROWS", 50)
-    monkeypatch.setattr(sqlite_file, "SPAN_ROWS", 100)
-    ahead = Uuid7(lambda: 2**47)
-
-    async def scenario(store: SqliteStore) -> None:
-        rows = [row(id=ahead.new()) if number == 99 else row() for number in range(600)]
-        for start in range(0, 600, 50):
-            await store.add_many(rows[start : start + 50])
-            await store.check()
-        found = await store.page("acme", business_id="cust-1", limit=1_000)
-        assert [each.id for each in found] == sorted((each.id for each in rows), reverse=True)
-
-    run_sqlite(path, scenario)
-    connection = sqlite3.connect(path)
-    spans = connection.execute("SELECT first_row FROM spans ORDER BY span").fetchall()
-    connection.close()
-    assert len(spans) == 2
-    assert spans[-1][0] > 400
-
-
-def test_a_full_disk_fails_what_waits_and_nothing_after(path: Path) -> None:
-    async def scenario(store: SqliteStore) -> None:
-        await store.add(row())
-
-        def limit(pages: int) -> Callable[[sqlite3.Connection], object]:
-            return lambda connection: connection.execute(f"PRAGMA max_page_count = {pages}").fetchone()
-
-        await store._writer.run(limit(1))
-        refused = [row(input=b"i" * 20_000) for _ in range(5)]
-        answers = await store.add_many(refused)
-        assert [type(answer) for answer in answers] == [StoreUnavailable] * 5
-        assert "full" in str(answers[0])
-        assert await store.get("acme", refused[0].id) is None
-        await store._writer.run(limit(10**6))
-        assert await store.add_many(refused) == [Added(each.id) for each in refused]
-
-    run_sqlite(path, scenario)
-
-
-def test_a_failing_write_fails_what_waits_and_nothing_after(path: Path) -> None:
-    body = f"""
-import resource
-from app.store.base import StoreUnavailable
-from app.store.sqlite import SqliteStore
-def open_store(): return SqliteStore({str(path)!r})
-
-async def main(store, arguments):
-    first = row("acme")
-    await store.add(first)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, resource.RLIM_INFINITY))
-    answers = await store.add_many([row("acme") for _ in range(200)])
-    assert [type(answer) for answer in answers] == [StoreUnavailable] * 200, answers
-    try:
-        await store.check()
-        for _ in range(20):
-            await store.add(row("acme"))
-    except StoreUnavailable:
-        pass
-    else:
-        raise AssertionError("the limit was not felt")
-    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    await store.check()
-    answers = await store.add_many([row("acme") for _ in range(200)])
-    assert await store.get("acme", first.id) == first
-    for answer in answers:
-        assert await store.get("acme", answer.row_id) is not None
-    say("done")
-    """
-    output, _ = Backend(lambda: SqliteStore(path), "").child(body).communicate()
-    assert output == '["done"]\n'
-
-
-def test_a_lock_held_too_long_fails_what_waits_and_nothing_after(path: Path) -> None:
-    async def scenario(store: SqliteStore) -> None:
-        other = sqlite3.connect(path, isolation_level=None)
-        other.execute("BEGIN IMMEDIATE")
-        for attempt in (store.add(row()), store.check()):
-            with pytest.raises(StoreUnavailable, match="locked"):
-                await attempt
-        other.execute("ROLLBACK")
-        other.close()
-        added = await store.add(row())
-        assert await store.get("acme", added.row_id) is not None
-
-    run_sqlite(path, scenario, timeout_s=0.02)
-
-
-def test_a_read_that_takes_too_long_is_ended(path: Path) -> None:
-    endless = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n) SELECT count(*) FROM n"
-
-    async def scenario(store: SqliteStore) -> None:
-        with pytest.raises(StoreUnavailable, match="interrupted"):
-            await store._ask(store.reads, endless, ())
-        assert await store.page("acme", limit=1) == []
-        assert await store.get("acme", b"0" * 16) is None
-
-    run_sqlite(path, scenario, timeout_s=0.05)
-
-
-def test_rows_are_not_written_to_a_deleted_file(path: Path) -> None:
-    async def scenario(store: SqliteStore) -> None:
-        kept = row()
-        await store.add(kept)
-        hidden = path.with_name("elsewhere")
-        await asyncio.to_thread(path.rename, hidden)
-        for attempt in (store.add(row()), store.check(), store.get("acme", kept.id)):
-            with pytest.raises(StoreUnavailable, match="gone"):
-                await attempt
-        await asyncio.to_thread(hidden.rename, path)
-        await store.add(row())
-        assert await store.get("acme", kept.id) == kept
-
-    run_sqlite(path, scenario)
-
-
-def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
-    path.write_bytes(b"tenant,score\n" * 1_000)
-    assert "is not an SQLite database" in refusal(path)
-    assert path.read_bytes() == b"tenant,score\n" * 1_000
-
-
-def test_a_damaged_database_is_refused(path: Path) -> None:
-    async def fill(store: SqliteStore) -> None:
-        await store.add_many([row(input=os.urandom(3_000)) for _ in range(50)])
-
-    run_sqlite(path, fill)
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-    assert "is damaged" in refusal(path)
-    path.write_bytes(whole[:100] + b"\xa5" * 8_000 + whole[8_100:])
-    assert "is damaged" in refusal(path)
-
-
-def test_a_database_of_another_program_is_refused_untouched(path: Path) -> None:
-    change(path, "CREATE TABLE books (title TEXT)")
-    before = path.read_bytes()
-    assert "belongs to another program" in refusal(path)
-    assert path.read_bytes() == before
-
-
-@pytest.mark.parametrize(("version", "words"), [(99, "has schema 99"), (0, "older than")])
-def test_a_schema_of_another_version_is_refused(path: Path, version: int, words: str) -> None:
-    run_sqlite(path, nothing)
-    change(path, f"PRAGMA user_version = {version}")
-    assert words in refusal(path)
-
-
-def test_a_changed_schema_is_refused(path: Path) -> None:
-    run_sqlite(path, nothing)
-    change(path, "DROP INDEX assessments_by_outcome")
-    assert "missing or were changed: assessments_by_outcome" in refusal(path)
-
-
-def test_a_folder_that_cannot_hold_the_file_is_refused(path: Path) -> None:
-    assert "There is no folder" in refusal(path / "below" / "records.db")
-    path.write_bytes(b"")
-    assert "There is no folder" in refusal(path / "records.db")
-    assert "is a folder" in refusal(path.parent)
-    assert "cannot be created" in refusal(Path("/proc/records.db"))
-
-
-def test_a_full_disk_at_the_start_is_refused(path: Path) -> None:
-    assert "is full" in refusal(Path("/dev/full"))
-
-
-def test_a_lock_held_at_the_start_is_refused(path: Path) -> None:
-    run_sqlite(path, nothing)
-    other = sqlite3.connect(path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    assert "locked" in refusal(path, timeout_s=0.02)
-    other.close()
-
-
-def test_a_large_file_opens_at_once(path: Path) -> None:
-    async def fill(store: SqliteStore) -> None:
-        for _ in range(8):
-            await store.add_many([row(input=b"i" * 1_500) for _ in range(1_000)])
-
-    run_sqlite(path, fill)
-
-    async def open_ms() -> float:
-        store = SqliteStore(path)
-        started = time.perf_counter()
-        await store.open()
-        took = time.perf_counter() - started
-        await store.close()
-        return took * 1e3
-
-    assert min(asyncio.run(open_ms()) for _ in range(5)) <= 50

@@ -77,7 +77,7 @@ class Deadline:
                 self._late.remove(task)
                 task.uncancel()
             if token is not None:
-                # PERF: contextlib.suppress would cost as much as all that the context variable does.
+                # Written out, since contextlib.suppress would cost more than the context variable itself.
                 try:  # noqa: SIM105
                     _nearest_end.reset(token)
                 except ValueError:

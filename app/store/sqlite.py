@@ -12,73 +12,35 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
-from itertools import chain
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from app.ids import now_ms
 from app.resilience.batcher import Batcher, Closed, Overloaded
-from app.store.base import (
-    DECISIONS,
-    LEVELS,
-    Added,
-    KeyReused,
-    Row,
-    RowRefused,
-    StoredModel,
-    StoreRefused,
-    StoreUnavailable,
-)
+from app.store.base import DECISIONS, LEVELS, Receipt, Row, StoredModel, StoreRefused, StoreUnavailable
 from app.store.lane import Lane
 from app.store.sqlite_file import connect, make, prepare, refusal, roll
+from app.store.sqlite_keeping import SqliteKeeping
+from app.store.sqlite_log import copy_back, empty_log
+from app.store.sqlite_write import COLUMNS, GET, Answer, Entry, drop_receipts, write
 
-# Rows between two looks at the newest span and two copies of the log (about 25 MB of it).
+# Rows between two looks at the newest span, at expired receipts, and two copies of the log (about 25 MB of it).
 TIDY_ROWS = 2048
-LOG_PAGES_LEFT = 200
+EXPIRED_A_SLICE = 200
+EXPIRED_SLICES = 20
 
-_COLUMNS = "a.tenant_id, a.id, a.business_id, a.level, a.decision, a.score, a.model_sha256, a.input, a.record"
-_ROW_FIELDS = attrgetter(
-    "tenant_id", "id", "business_id", "level", "decision", "score", "model_sha256", "input", "record"
-)
-_KEY_FIELDS = attrgetter("tenant_id", "idempotency_key", "fingerprint", "id")
+# The most that a transaction of larger entries holds, unless a single one is larger still, and that may wait.
+BULK_ROWS = 1024
+BULK_ROWS_WAITING = 20_000
 
-_GET = f"SELECT {_COLUMNS} FROM assessments a WHERE tenant_id = ? AND id = ?"
-_FIND_KEY = f"""\
-SELECT {_COLUMNS}, k.key, k.fingerprint FROM idempotency k
-JOIN assessments a ON a.tenant_id = k.tenant_id AND a.id = k.assessment_id
-WHERE k.tenant_id = ? AND k.key = ?"""
+IDS_A_QUERY = 256
+
 _SAVE_MODEL = "INSERT INTO models (sha256, model_id, version, definition) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
 
-# What SQLite or its binding says when a value is at fault and not the database.
-_ROW_FAULTS = (
-    sqlite3.IntegrityError,
-    sqlite3.DataError,
-    sqlite3.ProgrammingError,
-    sqlite3.InterfaceError,
-    OverflowError,
-    TypeError,
-    ValueError,
-)
-
 
 @cache
-def _insert_rows(count: int) -> str:
-    values = ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?)"] * count)
-    return (
-        "INSERT INTO assessments"
-        " (tenant_id, id, business_id, level, decision, score, model_sha256, input, record, span)"
-        " SELECT *, (SELECT span FROM spans WHERE start <= column2 ORDER BY start DESC LIMIT 1)"
-        f" FROM (VALUES {values})"
-    )
-
-
-@cache
-def _insert_keys(count: int) -> str:
-    values = ", ".join(["(?, ?, ?, ?)"] * count)
-    return (
-        f"INSERT INTO idempotency (tenant_id, key, fingerprint, assessment_id) VALUES {values}"
-        " ON CONFLICT (tenant_id, key) DO NOTHING"
-    )
+def _get_each_sql(count: int) -> str:
+    return f"SELECT {COLUMNS} FROM assessments a WHERE tenant_id = ? AND id IN ({', '.join('?' * count)})"
 
 
 @cache
@@ -87,7 +49,7 @@ def page_sql(by_business: bool, by_level: bool, by_decision: bool) -> str:
     if by_business:
         span = "(SELECT span FROM spans WHERE start <= {} ORDER BY start DESC LIMIT 1)"
         return (
-            f"SELECT {_COLUMNS} FROM spans s CROSS JOIN assessments a INDEXED BY assessments_by_business"
+            f"SELECT {COLUMNS} FROM spans s CROSS JOIN assessments a INDEXED BY assessments_by_business"
             # The plus keeps the planner from carrying the range of s.span over to a.span, and a scan with it.
             " ON a.tenant_id = :tenant AND a.span = +s.span AND a.business_id = :business"
             f" WHERE s.span BETWEEN {span.format(':low')} AND {span.format(':high')} AND a.id >= :low AND a.id < :high"
@@ -105,11 +67,11 @@ def page_sql(by_business: bool, by_level: bool, by_decision: bool) -> str:
             for decision in decisions
         ]
         return (
-            f"SELECT {_COLUMNS} FROM ({' UNION ALL '.join(ranges)} ORDER BY id DESC LIMIT :limit) p"
+            f"SELECT {COLUMNS} FROM ({' UNION ALL '.join(ranges)} ORDER BY id DESC LIMIT :limit) p"
             " CROSS JOIN assessments a ON a.rowid = p.place"
         )
     return (
-        f"SELECT {_COLUMNS} FROM assessments a INDEXED BY assessments_by_id"
+        f"SELECT {COLUMNS} FROM assessments a INDEXED BY assessments_by_id"
         " WHERE tenant_id = :tenant AND id >= :low AND id < :high ORDER BY id DESC LIMIT :limit"
     )
 
@@ -118,25 +80,41 @@ Values = Sequence[object] | dict[str, object]
 Query = tuple[str, Values]
 
 
-class SqliteStore:
+class SqliteStore(SqliteKeeping):
     """The `Store` kept in one SQLite file.
 
     path: the file, made when it does not exist; its folder must.  timeout_s: the longest wait for another process's
-    write, and the longest read.  `writes` and `reads` are its batchers, for their counters.
+    write, and the longest read.  key_ttl_s: how long a receipt is kept.  clock: Unix time in ms.
+    `writes`, `bulk_writes` and `reads` are its batchers, for their counters.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, timeout_s: float = 5.0, max_batch: int = 512) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        timeout_s: float = 5.0,
+        max_batch: int = 512,
+        key_ttl_s: float = 86_400.0,
+        clock: Callable[[], int] = now_ms,
+    ) -> None:
         self.path = os.fspath(Path(path).absolute())
         self._timeout_s = timeout_s
-        write = partial(connect, self.path, timeout_s)
-        read = partial(connect, self.path, timeout_s, reading=True)
-        self._writer = Lane("store-write", self.path, write)
-        # The log is copied back by a thread of its own; by the writer, every few thousand rows a batch would wait.
-        self._copier = Lane("store-copy", self.path, write)
+        self._key_ttl_ms = round(key_ttl_s * 1000)
+        self._clock = clock
+        writing = partial(connect, self.path, timeout_s)
+        reading = partial(connect, self.path, timeout_s, reading=True)
+        super().__init__(
+            writer=Lane("store-write", self.path, writing),
+            # The log is copied back by a thread of its own; by the writer, every few thousand rows a batch would wait.
+            copier=Lane("store-copy", self.path, writing),
+            pager=Lane("store-page", self.path, reading),
+        )
         # Looking up one row must not wait behind a long page.
-        self._finder = Lane("store-find", self.path, read)
-        self._pager = Lane("store-page", self.path, read)
-        self.writes: Batcher[Row, Added] = Batcher(self._send_rows, max_batch)
+        self._finder = Lane("store-find", self.path, reading)
+        self.writes: Batcher[Entry, Receipt | None] = Batcher(self._send_entries, max_batch)
+        # Entries of many rows go in transactions between those of the others, not in front of them.
+        self.bulk_writes: Batcher[Entry, Receipt | None] = Batcher(self._send_bulk, max_batch=16)
+        self._bulk_rows = 0
         self.reads: Batcher[Query, list[Any]] = Batcher(partial(self._send_queries, self._finder), max_batch)
         self._pages: Batcher[Query, list[Any]] = Batcher(partial(self._send_queries, self._pager), max_batch=8)
         self._rows_since_tidy = 0
@@ -154,11 +132,11 @@ class SqliteStore:
             raise
         except StoreUnavailable as failure:
             await self.close()
-            raise refusal(self.path, failure) from failure
+            raise refusal(self.path, failure.__cause__ or failure) from failure
 
     async def close(self) -> None:
         """Write what was submitted, copy the log into the file and close it."""
-        for batcher in (self.writes, self.reads, self._pages):
+        for batcher in (self.writes, self.bulk_writes, self.reads, self._pages):
             await batcher.close()
         if self._tidying is not None:
             await asyncio.wait((self._tidying,))
@@ -166,39 +144,60 @@ class SqliteStore:
             await lane.stop()
         # What cannot be copied now stays in the log, durable, and is copied after the next start.
         with contextlib.suppress(StoreUnavailable):
-            await self._writer.run(_empty_log)
+            await self._writer.run(empty_log)
         await self._writer.stop()
 
     async def check(self) -> None:
         """Commit something, and so prove that rows could be."""
         await self._writer.run(_touch)
 
-    async def add(self, row: Row) -> Added:
-        """Record the row; returns once it is committed. Raises as `Store.add` says."""
-        return await self._put(row)
+    async def add(self, rows: Sequence[Row], receipt: Receipt | None = None) -> Receipt | None:
+        """Record the rows, all or none, and with them the receipt. Answers and raises as `Store.add` says."""
+        return await self._put(Entry(tuple(rows), receipt))
 
-    async def add_many(self, rows: Sequence[Row]) -> list[Added | BaseException]:
-        """As `add` for each row, in order; one row's error is its own answer."""
+    async def add_each(self, rows: Sequence[Row]) -> list[BaseException | None]:
+        """As `add` for each row alone, in order; one row's error is its own answer."""
         # Futures, not a task for each: a thousand tasks would hold the event loop for milliseconds.
-        return await asyncio.gather(*map(self._put, rows), return_exceptions=True)
+        adding = [self._put(Entry((row,))) for row in rows]
+        answers = await asyncio.gather(*adding, return_exceptions=True)
+        return [answer if isinstance(answer, BaseException) else None for answer in answers]
 
-    def _put(self, row: Row) -> asyncio.Future[Added]:
+    def _put(self, entry: Entry) -> asyncio.Future[Receipt | None]:
         try:
-            return self.writes.put(row)
+            return self.writes.put(entry) if len(entry.rows) <= 1 else self._put_bulk(entry)
         except (Closed, Overloaded) as error:
-            refused: asyncio.Future[Added] = asyncio.get_running_loop().create_future()
+            refused: asyncio.Future[Receipt | None] = asyncio.get_running_loop().create_future()
             refused.set_exception(_closed() if isinstance(error, Closed) else error)
             return refused
 
+    def _put_bulk(self, entry: Entry) -> asyncio.Future[Receipt | None]:
+        rows = len(entry.rows)
+        if self._bulk_rows and self._bulk_rows + rows > BULK_ROWS_WAITING:
+            raise Overloaded(self._bulk_rows, BULK_ROWS_WAITING)
+        future = self.bulk_writes.put(entry)
+        self._bulk_rows += rows
+
+        def leave(_: object) -> None:
+            self._bulk_rows -= rows
+
+        future.add_done_callback(leave)
+        return future
+
     async def get(self, tenant_id: str, id: bytes) -> Row | None:
         """The tenant's assessment."""
-        rows = await self._ask(self.reads, _GET, (tenant_id, id))
+        rows = await self._ask(self.reads, GET, (tenant_id, id))
         return Row(*rows[0]) if rows else None
 
-    async def find_key(self, tenant_id: str, key: str) -> tuple[bytes, Row] | None:
-        """The fingerprint that came with the tenant's idempotency key, and the assessment it led to."""
-        rows = await self._ask(self.reads, _FIND_KEY, (tenant_id, key))
-        return (rows[0][-1], Row(*rows[0])) if rows else None
+    async def get_each(self, tenant_id: str, ids: Sequence[bytes]) -> list[Row | None]:
+        """As `get` for each id, in order."""
+        found: dict[bytes, Row] = {}
+        for start in range(0, len(ids), IDS_A_QUERY):
+            some = ids[start : start + IDS_A_QUERY]
+            # The last id again up to the next multiple of 16: few statements, which stay prepared.
+            values = [tenant_id, *some, *[some[-1]] * (-len(some) % 16)]
+            for row in await self._ask(self._pages, _get_each_sql(len(values) - 1), values):
+                found[row[1]] = Row(*row)
+        return [found.get(id) for id in ids]
 
     async def page(
         self,
@@ -249,12 +248,24 @@ class SqliteStore:
             raise _closed() from None
         return await answer
 
-    async def _send_rows(self, rows: list[Row]) -> list[Added | BaseException]:
-        answers = await self._writer.run(partial(_write, rows))
-        self._rows_since_tidy += len(rows)
+    async def _send_entries(self, entries: list[Entry]) -> list[Answer]:
+        answers = await self._writer.run(partial(write, entries, self._key_ttl_ms))
+        # An entry without rows leaves a receipt.
+        self._rows_since_tidy += sum([len(entry.rows) or 1 for entry in entries])
         if self._rows_since_tidy >= TIDY_ROWS and (self._tidying is None or self._tidying.done()):
             self._rows_since_tidy = 0
             self._tidying = asyncio.create_task(self._tidy())
+        return answers
+
+    async def _send_bulk(self, entries: list[Entry]) -> list[Answer]:
+        """As few transactions as hold the entries without growing too long for those who wait behind them."""
+        answers: list[Answer] = []
+        try:
+            for some in _portions(entries):
+                answers += await self._send_entries(some)
+        except StoreUnavailable as failure:
+            # What was answered is on record; the rest is not.
+            answers += [failure] * (len(entries) - len(answers))
         return answers
 
     async def _send_queries(self, lane: Lane, queries: list[Query]) -> list[list[Any] | BaseException]:
@@ -265,112 +276,31 @@ class SqliteStore:
             timer.cancel()
 
     async def _tidy(self) -> None:
-        """Start a new span when the newest is full, and copy the log into the file so that it can start again."""
+        """Start a new span when the newest is full, delete expired receipts, and copy the log into the file."""
+        expired_ms = self._clock() - self._key_ttl_ms
         with contextlib.suppress(StoreUnavailable):
             await self._writer.run(roll)
-            for _ in range(3):
-                if await self._copier.run(_copy_log) < LOG_PAGES_LEFT:
+            for _ in range(EXPIRED_SLICES):
+                if await self._writer.run(partial(drop_receipts, expired_ms, EXPIRED_A_SLICE)) < EXPIRED_A_SLICE:
                     break
-            # The log starts again only when all of it was copied, so the last few pages are copied between two batches.
-            await self._writer.run(_copy_log)
+            await copy_back(self._writer, self._copier)
 
 
 def _closed() -> StoreUnavailable:
     return StoreUnavailable("the store is closed")
 
 
-def _write(rows: list[Row], connection: sqlite3.Connection) -> list[Added | BaseException]:
-    """Commit the rows in one transaction. The answers stand in the order of the rows."""
-    try:
-        return _write_together(connection, rows)
-    except _ROW_FAULTS:
-        if connection.in_transaction:
-            connection.rollback()
-        return _write_apart(connection, rows)
-
-
-def _write_together(connection: sqlite3.Connection, rows: list[Row]) -> list[Added | BaseException]:
-    connection.execute("BEGIN IMMEDIATE")
-    late: list[int] = []
-    fresh = rows
-    keyed = [row for row in rows if row.idempotency_key is not None]
-    if keyed and _insert(connection, _insert_keys, _KEY_FIELDS, keyed) < len(keyed):
-        owners = _owners(connection, keyed)
-        late = [
-            place
-            for place, row in enumerate(rows)
-            if row.idempotency_key is not None and owners.get((row.tenant_id, row.idempotency_key)) != row.id
-        ]
-        without = set(late)
-        fresh = [row for place, row in enumerate(rows) if place not in without]
-    _insert(connection, _insert_rows, _ROW_FIELDS, fresh)
-    answers: list[Added | BaseException] = [Added(row.id) for row in rows]
-    for place in late:
-        answers[place] = _write_one(connection, rows[place])
-    connection.execute("COMMIT")
-    return answers
-
-
-def _write_apart(connection: sqlite3.Connection, rows: list[Row]) -> list[Added | BaseException]:
-    """The same for rows of which at least one cannot be stored: each in a savepoint of its own."""
-    connection.execute("BEGIN IMMEDIATE")
-    answers: list[Added | BaseException] = []
-    for row in rows:
-        connection.execute("SAVEPOINT one")
-        try:
-            answers.append(_write_one(connection, row))
-        except _ROW_FAULTS as fault:
-            connection.execute("ROLLBACK TO one")
-            answers.append(RowRefused(str(fault)))
-        connection.execute("RELEASE one")
-    connection.execute("COMMIT")
-    return answers
-
-
-def _write_one(connection: sqlite3.Connection, row: Row) -> Added | KeyReused:
-    if row.idempotency_key is not None and not _insert(connection, _insert_keys, _KEY_FIELDS, [row]):
-        found = connection.execute(_FIND_KEY, (row.tenant_id, row.idempotency_key)).fetchone()
-        if found is None:
-            # The assessment behind the key was deleted, or is this very row: either way the key is this row's now.
-            connection.execute(
-                "UPDATE idempotency SET fingerprint = ?, assessment_id = ? WHERE tenant_id = ? AND key = ?",
-                (row.fingerprint, row.id, row.tenant_id, row.idempotency_key),
-            )
-        elif (existing := Row(*found)).id != row.id:
-            if existing.fingerprint != row.fingerprint:
-                return KeyReused(row.idempotency_key, existing.id)
-            return Added(existing.id, existing)
-    try:
-        _insert(connection, _insert_rows, _ROW_FIELDS, [row])
-    except sqlite3.IntegrityError:
-        # Sent again by someone who never learnt that it was committed.
-        if connection.execute(_GET, (row.tenant_id, row.id)).fetchone() != _ROW_FIELDS(row):
-            raise
-    return Added(row.id)
-
-
-def _insert(
-    connection: sqlite3.Connection, statement: Callable[[int], str], fields: Callable[[Row], Any], rows: list[Row]
-) -> int:
-    """Insert the rows with as few statements as their cached sizes allow; the number inserted."""
-    inserted = 0
-    while rows:
-        # Up to 16 rows, or multiples of 16: a few dozen statements that stay prepared, and at most two a batch.
-        count = len(rows) if len(rows) <= 16 else min(len(rows) & ~15, 1024)
-        values = list(chain.from_iterable(map(fields, rows[:count])))
-        inserted += connection.execute(statement(count), values).rowcount
-        rows = rows[count:]
-    return inserted
-
-
-def _owners(connection: sqlite3.Connection, keyed: list[Row]) -> dict[tuple[str, str | None], bytes]:
-    """The assessment that each row's key belongs to, by tenant and key."""
-    sql = (
-        "SELECT tenant_id, key, assessment_id FROM idempotency"
-        f" WHERE (tenant_id, key) IN (VALUES {', '.join(['(?, ?)'] * len(keyed))})"
-    )
-    values = [value for row in keyed for value in (row.tenant_id, row.idempotency_key)]
-    return {(tenant_id, key): id for tenant_id, key, id in connection.execute(sql, values)}
+def _portions(entries: list[Entry]) -> Iterable[list[Entry]]:
+    """The entries in order, in portions of at most BULK_ROWS rows, or of a single entry."""
+    portion: list[Entry] = []
+    rows = 0
+    for entry in entries:
+        if portion and rows + len(entry.rows) > BULK_ROWS:
+            yield portion
+            portion, rows = [], 0
+        portion.append(entry)
+        rows += len(entry.rows)
+    yield portion
 
 
 def _read(queries: list[Query], connection: sqlite3.Connection) -> list[list[Any] | BaseException]:
@@ -386,13 +316,3 @@ def _read(queries: list[Query], connection: sqlite3.Connection) -> list[list[Any
 
 def _touch(connection: sqlite3.Connection) -> None:
     connection.execute("UPDATE spans SET first_row = first_row WHERE span = (SELECT max(span) FROM spans)")
-
-
-def _copy_log(connection: sqlite3.Connection) -> int:
-    """Copy the log into the file as far as that stops nobody; the pages left in it."""
-    _, pages, copied = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-    return int(pages) - int(copied)
-
-
-def _empty_log(connection: sqlite3.Connection) -> None:
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()

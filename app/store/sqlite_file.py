@@ -1,69 +1,22 @@
-"""The file of the embedded store: its schema, and what must hold before it is used."""
+"""The file of the embedded store: how it is opened, made and brought up to date."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sqlite3
 import time
 from urllib.parse import quote
 
-from app.store.base import StoreRefused, StoreUnavailable
+from app.store import sqlite_schema as schema
+from app.store.base import StoreRefused
 from app.store.lane import result_code
 
-APPLICATION_ID = 0x4B594253
-SCHEMA_VERSION = 1
 # PERF: benchmarks/test_service.py::test_bytes_per_record. A row of 2.3 kB takes 4.2 kB of a file with pages of 4 kB,
 # 2.9 with 8 and 2.7 with 16, at the same rows a second for 8 and 16.
 PAGE_BYTES = 16_384
 SPAN_ROWS = 4096
-
-# A span is a stretch of ids: it holds those from its start to the start of the next. Business ids come in any order;
-# an index over all of them touches a page of its own for every row, one within spans only the few pages of the newest.
-# PERF: with 200,000 rows on file the plain index took 49 us and 34 kB of writes a row, this one 20 us and 12 kB. In
-# return a search by business looks into every span, 2,500 of them in ten million rows.
-SCHEMA = {
-    "spans": """\
-CREATE TABLE spans (
-    span INTEGER PRIMARY KEY,
-    start BLOB NOT NULL UNIQUE,
-    first_row INTEGER NOT NULL
-) STRICT""",
-    "assessments": """\
-CREATE TABLE assessments (
-    tenant_id TEXT NOT NULL,
-    id BLOB NOT NULL CHECK (length(id) = 16),
-    business_id TEXT,
-    span INTEGER NOT NULL,
-    level INTEGER NOT NULL CHECK (level BETWEEN 0 AND 3),
-    decision INTEGER NOT NULL CHECK (decision BETWEEN 0 AND 2),
-    score INTEGER NOT NULL,
-    model_sha256 BLOB NOT NULL,
-    input BLOB NOT NULL,
-    record BLOB NOT NULL
-) STRICT""",
-    "assessments_by_id": "CREATE UNIQUE INDEX assessments_by_id ON assessments (tenant_id, id)",
-    # One index for level, decision and both: a level is three ranges of it, a decision four, merged by id.
-    "assessments_by_outcome": "CREATE INDEX assessments_by_outcome ON assessments (tenant_id, level, decision, id)",
-    "assessments_by_business": """\
-CREATE INDEX assessments_by_business ON assessments (tenant_id, span, business_id, id, level, decision)
-    WHERE business_id IS NOT NULL""",
-    "idempotency": """\
-CREATE TABLE idempotency (
-    tenant_id TEXT NOT NULL,
-    key TEXT NOT NULL,
-    fingerprint BLOB NOT NULL,
-    assessment_id BLOB NOT NULL,
-    PRIMARY KEY (tenant_id, key)
-) STRICT, WITHOUT ROWID""",
-    "models": """\
-CREATE TABLE models (
-    sha256 BLOB PRIMARY KEY NOT NULL,
-    model_id TEXT NOT NULL,
-    version TEXT NOT NULL,
-    definition BLOB NOT NULL
-) STRICT""",
-}
 
 
 def connect(path: str, timeout_s: float, *, reading: bool = False) -> sqlite3.Connection:
@@ -78,6 +31,8 @@ def connect(path: str, timeout_s: float, *, reading: bool = False) -> sqlite3.Co
     try:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA cache_size = -16384")
+        # What was erased or dropped is overwritten where it stood, and not only marked as free.
+        connection.execute("PRAGMA secure_delete = ON")
         connection.execute("PRAGMA journal_size_limit = 134217728")
         # Only a net under the copier, for rows far larger than usual.
         connection.execute("PRAGMA wal_autocheckpoint = 16384")
@@ -116,21 +71,44 @@ def make(path: str) -> None:
 
 def prepare(connection: sqlite3.Connection, path: str, timeout_s: float) -> None:
     """Create the schema in an empty file, or check that it is the one this version knows. Raises StoreRefused."""
-    if not connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone():
+    if schema.is_empty(connection):
         connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         _enter_wal(connection, path, timeout_s)
         connection.execute("BEGIN IMMEDIATE")
         # Another process may have been faster.
-        if not connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone():
-            for statement in SCHEMA.values():
-                connection.execute(statement)
-            connection.execute("INSERT INTO spans (start, first_row) VALUES (x'', 1)")
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        if schema.is_empty(connection):
+            schema.create(connection)
         connection.execute("COMMIT")
-    _check_schema(connection, path)
+    schema.check(connection, path)
     _enter_wal(connection, path, timeout_s)
     roll(connection)
+
+
+def migrate(path: str | os.PathLike[str], timeout_s: float = 5.0) -> tuple[int, int]:
+    """Bring the file to the schema of this version; the version before and after, 0 where there was no schema.
+
+    One transaction: a process killed on the way leaves the file as it was, and of several at once one does the work.
+    Idempotency keys of version 1 are dropped, for too little was kept under them to render an answer again: a request
+    repeated across the migration is a new one.  timeout_s: the longest wait for another process's write.
+    Raises StoreRefused.
+    """
+    path = os.path.abspath(path)
+    make(path)
+    try:
+        with contextlib.closing(connect(path, timeout_s)) as connection:
+            if schema.is_empty(connection):
+                prepare(connection, path, timeout_s)
+                return 0, schema.SCHEMA_VERSION
+            # Read before the lock is asked for: a file of another program is left untouched.
+            schema.known_version(connection, path)
+            connection.execute("BEGIN IMMEDIATE")
+            before = schema.upgrade(connection, path)
+            connection.execute("COMMIT")
+        with contextlib.closing(connect(path, timeout_s)) as connection:
+            prepare(connection, path, timeout_s)
+    except sqlite3.Error as fault:
+        raise refusal(path, fault) from fault
+    return before, schema.SCHEMA_VERSION
 
 
 def _enter_wal(connection: sqlite3.Connection, path: str, timeout_s: float) -> None:
@@ -151,32 +129,8 @@ def _enter_wal(connection: sqlite3.Connection, path: str, timeout_s: float) -> N
         return
 
 
-def _check_schema(connection: sqlite3.Connection, path: str) -> None:
-    application_id = connection.execute("PRAGMA application_id").fetchone()[0]
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if application_id != APPLICATION_ID:
-        raise StoreRefused(f"The database {path} belongs to another program.", "Give the path of another file.")
-    if version > SCHEMA_VERSION:
-        raise StoreRefused(
-            f"The database {path} has schema {version}, and this version of the service knows {SCHEMA_VERSION}.",
-            "Start the version that wrote it or a later one, or restore a backup from before.",
-        )
-    if version < SCHEMA_VERSION:
-        raise StoreRefused(
-            f"The database {path} has schema {version}, older than {SCHEMA_VERSION} of this version of the service.",
-            "Start the version that wrote it, or restore a backup with the present schema.",
-        )
-    found = dict(connection.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL"))
-    changed = [name for name, sql in SCHEMA.items() if found.get(name) != sql]
-    if changed:
-        raise StoreRefused(
-            f"In the database {path} these tables or indexes are missing or were changed: {', '.join(changed)}.",
-            "Restore it from a backup.",
-        )
-
-
-def refusal(path: str, failure: StoreUnavailable) -> StoreRefused:
-    fault = failure.__cause__
+def refusal(path: str, fault: BaseException) -> StoreRefused:
+    """What the failure of opening a file means to whoever started the service."""
     code = result_code(fault) if isinstance(fault, sqlite3.Error) else 0
     if code == sqlite3.SQLITE_NOTADB:
         return StoreRefused(f"The file {path} is not an SQLite database.", "Give the path of another file.")
@@ -191,7 +145,7 @@ def refusal(path: str, failure: StoreUnavailable) -> StoreRefused:
         )
     if code == sqlite3.SQLITE_BUSY:
         return StoreRefused(f"Another process keeps the database {path} locked.", "End it, then start again.")
-    return StoreRefused(f"The database {path} cannot be used: {fault or failure}.", "Check the disk it is on.")
+    return StoreRefused(f"The database {path} cannot be used: {fault}.", "Check the disk it is on.")
 
 
 def _damaged(path: str, what: str) -> StoreRefused:
@@ -220,4 +174,7 @@ def roll(connection: sqlite3.Connection) -> None:
         else:
             # With a clock far ahead somewhere, all of these fell into earlier spans: count again from here.
             connection.execute("UPDATE spans SET first_row = ? WHERE start = ?", (last_row + 1, start))
+    elif (last_row or 0) + 1 < first_row:
+        # The newest rows were dropped, and their numbers are given again.
+        connection.execute("UPDATE spans SET first_row = ? WHERE start = ?", ((last_row or 0) + 1, start))
     connection.execute("COMMIT")

@@ -1,0 +1,133 @@
+"""What the tests of every store share: rows and receipts, and the databases to open stores on."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from app.ids import Uuid7, now_ms
+from app.store.base import Receipt, Row, Store
+from app.store.keeping import Keeping
+from app.store.sqlite import SqliteStore
+
+ids = Uuid7()
+
+FINGERPRINT = b"f" * 32
+OTHER_FINGERPRINT = b"o" * 32
+
+
+def row(tenant_id: str = "acme", **fields: object) -> Row:
+    """A row with an id of its own."""
+    made = Row(
+        tenant_id=tenant_id,
+        id=ids.new(),
+        business_id="cust-1",
+        level=1,
+        decision=1,
+        score=2350,
+        model_sha256=b"m" * 32,
+        input=b'{"business": {"name": "\xc3\x84"}}',
+        record=b"\x00\x01\xff",
+    )
+    return msgspec.structs.replace(made, **fields)
+
+
+def receipt(key: str, *rows: Row | None, **fields: object) -> Receipt:
+    """The receipt of an answer with these rows, None for an item that was refused."""
+    made = Receipt(
+        tenant_id=next((row.tenant_id for row in rows if row is not None), "acme"),
+        key=key,
+        fingerprint=FINGERPRINT,
+        status=201,
+        ids=tuple(None if row is None else row.id for row in rows),
+        explain=0,
+        renderer=1,
+        answer_sha256=b"a" * 32,
+        request_id="request-1",
+        as_of=739_000,
+        created_ms=now_ms(),
+    )
+    return msgspec.structs.replace(made, **fields)
+
+
+class Records(Store, Keeping, Protocol):
+    """A store with everything that it can do."""
+
+
+@dataclass
+class Backend:
+    """Opens stores on one database.
+
+    make: a store on it; `key_ttl_s` as each store takes it.  program: begins a child's program with a function
+    `open_store`.
+    """
+
+    make: Callable[..., Records]
+    program: str
+
+    def run(self, scenario: Callable[[Records], Awaitable[None]], **options: float) -> None:
+        """Open a store, run the scenario on it, close it."""
+
+        async def opened() -> None:
+            store = self.make(**options)
+            await store.open()
+            try:
+                await scenario(store)
+            finally:
+                await store.close()
+
+        asyncio.run(opened())
+
+    def child(self, body: str, *arguments: str) -> subprocess.Popen[str]:
+        """A process that runs `async def main(store, arguments)`."""
+        program = f"{self.program}\n{_CHILD}\n{body}\n{_CHILD_RUN}"
+        command = [sys.executable, "-c", program, *arguments]
+        root = Path(__file__).parents[1]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True, cwd=root)
+
+
+_CHILD = """
+import asyncio, json, sys
+from app.ids import Uuid7, now_ms, text
+from app.store.base import Receipt, Row
+new = Uuid7().new
+
+def row(tenant_id):
+    return Row(tenant_id, new(), "cust", 1, 1, 100, b"m" * 32, b"i" * 1500, b"r" * 1000)
+
+def receipt(key, row):
+    return Receipt(row.tenant_id, key, b"f" * 32, 201, (row.id,), 0, 1, b"a" * 32, "r", 739_000, now_ms())
+
+def say(*values):
+    print(json.dumps(values), flush=True)
+"""
+_CHILD_RUN = """
+async def opened():
+    store = open_store()
+    await store.open()
+    try:
+        await main(store, sys.argv[1:])
+    finally:
+        await store.close()
+
+asyncio.run(opened())
+"""
+
+
+def _sqlite(folder: Path) -> Backend:
+    path = str(folder / "records.db")
+    return Backend(
+        make=lambda **options: SqliteStore(path, **options),
+        program=f"from app.store.sqlite import SqliteStore\ndef open_store(): return SqliteStore({path!r})",
+    )
+
+
+BACKENDS: dict[str, Callable[[Path], Backend]] = {"sqlite": _sqlite}
+"""How each database is made ready, given an empty folder."""

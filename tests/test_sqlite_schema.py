@@ -1,0 +1,312 @@
+"""A file of an earlier schema is brought up to date, whole or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+from records import ids, receipt, row
+
+from app.store.base import Row, StoreRefused
+from app.store.sqlite import SqliteStore
+from app.store.sqlite_file import migrate
+from app.store.sqlite_schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
+
+VERSION_1 = [
+    """\
+CREATE TABLE spans (
+    span INTEGER PRIMARY KEY,
+    start BLOB NOT NULL UNIQUE,
+    first_row INTEGER NOT NULL
+) STRICT""",
+    """\
+CREATE TABLE assessments (
+    tenant_id TEXT NOT NULL,
+    id BLOB NOT NULL CHECK (length(id) = 16),
+    business_id TEXT,
+    span INTEGER NOT NULL,
+    level INTEGER NOT NULL CHECK (level BETWEEN 0 AND 3),
+    decision INTEGER NOT NULL CHECK (decision BETWEEN 0 AND 2),
+    score INTEGER NOT NULL,
+    model_sha256 BLOB NOT NULL,
+    input BLOB NOT NULL,
+    record BLOB NOT NULL
+) STRICT""",
+    "CREATE UNIQUE INDEX assessments_by_id ON assessments (tenant_id, id)",
+    "CREATE INDEX assessments_by_outcome ON assessments (tenant_id, level, decision, id)",
+    """\
+CREATE INDEX assessments_by_business ON assessments (tenant_id, span, business_id, id, level, decision)
+    WHERE business_id IS NOT NULL""",
+    """\
+CREATE TABLE idempotency (
+    tenant_id TEXT NOT NULL,
+    key TEXT NOT NULL,
+    fingerprint BLOB NOT NULL,
+    assessment_id BLOB NOT NULL,
+    PRIMARY KEY (tenant_id, key)
+) STRICT, WITHOUT ROWID""",
+    """\
+CREATE TABLE models (
+    sha256 BLOB PRIMARY KEY NOT NULL,
+    model_id TEXT NOT NULL,
+    version TEXT NOT NULL,
+    definition BLOB NOT NULL
+) STRICT""",
+    "INSERT INTO spans (start, first_row) VALUES (x'', 1)",
+    f"PRAGMA application_id = {APPLICATION_ID}",
+    "PRAGMA user_version = 1",
+]
+"""A file as version 1 made it."""
+
+KILLED = """
+import os, signal, sqlite3, sys
+from app.store import sqlite_file
+
+statements = 0
+connect = sqlite_file.connect
+
+def traced(*values):
+    connection = connect(*values)
+
+    def count(statement):
+        global statements
+        statements += 1
+        if statements == int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    connection.set_trace_callback(count)
+    return connection
+
+sqlite_file.connect = traced
+sqlite_file.migrate(sys.argv[1], 5.0)
+"""
+
+# Each has seen version 1 before any of them begins.
+TOGETHER = """
+import sys
+from app.store import sqlite_file, sqlite_schema
+
+known_version = sqlite_schema.known_version
+
+def seen(*values):
+    sqlite_schema.known_version = known_version
+    version = known_version(*values)
+    print(version, flush=True)
+    sys.stdin.readline()
+    return version
+
+sqlite_schema.known_version = seen
+print(sqlite_file.migrate(sys.argv[1], 20.0))
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "records.db"
+
+
+def version_1(path: Path, rows: list[Row]) -> None:
+    """Make a file of version 1 with these rows, each under a key."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA page_size = 16384")
+        connection.execute("PRAGMA journal_mode = WAL")
+        for statement in VERSION_1:
+            connection.execute(statement)
+        for each in rows:
+            values = [getattr(each, name) for name in Row.__struct_fields__[:9]]
+            connection.execute("INSERT INTO assessments VALUES (?, ?, ?, 1, ?, ?, ?, ?, ?, ?)", values)
+        for key, each in enumerate(rows):
+            connection.execute("INSERT INTO idempotency VALUES (?, ?, x'01', ?)", ("acme", f"k{key}", each.id))
+        connection.execute("INSERT INTO models VALUES (x'01', 'kyb', '1.0.0', x'02')")
+
+
+def python(program: str, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]
+    )
+
+
+def found(path: Path) -> tuple[int, dict[str, str]]:
+    """The version of the file, and its schema."""
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        schema = dict(connection.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL"))
+        return connection.execute("PRAGMA user_version").fetchone()[0], schema
+
+
+def refusal(path: Path) -> StoreRefused:
+    """What a start says to the file."""
+
+    async def start() -> StoreRefused:
+        with pytest.raises(StoreRefused) as refused:
+            await SqliteStore(path).open()
+        return refused.value
+
+    return asyncio.run(start())
+
+
+def use(path: Path, rows: list[Row]) -> None:
+    """Read the rows of the file, and record, erase and drop in it."""
+
+    async def opened() -> None:
+        store = SqliteStore(path)
+        await store.open()
+        assert await store.page("acme", limit=99) == rows[::-1]
+        assert await store.page("acme", business_id="cust-1", limit=99) == rows[::-1]
+        # No key of version 1 is left.
+        fresh = row()
+        assert await store.add([fresh], receipt("k0", fresh)) is None
+        assert await store.get("acme", fresh.id) == fresh
+        assert (await store.erase("acme", "cust-1", reason="asked", redact=bytes, now_ms=1)).assessments == 1 + len(
+            rows
+        )
+        assert await store.model(b"\1") == b"\2"
+        await store.close()
+
+    asyncio.run(opened())
+
+
+def test_a_file_of_version_1_is_refused_until_it_is_migrated(path: Path) -> None:
+    rows = [row(input=b"i" * 50_000), row(), row(input=b"")]
+    version_1(path, rows)
+    before = path.read_bytes()
+    refused = refusal(path)
+    assert refused.fault.endswith("has schema 1, older than 2 of this version of the service.")
+    assert refused.remedy == "Run `kyb migrate`."
+    assert path.read_bytes() == before
+    assert migrate(path, 5.0) == (1, 2)
+    assert migrate(path, 5.0) == (2, 2)
+    use(path, rows)
+
+
+def test_a_migrated_file_has_the_schema_of_a_fresh_one(path: Path) -> None:
+    fresh = path.with_name("fresh.db")
+    version_1(path, [row()])
+    migrate(path, 5.0)
+    assert migrate(fresh, 5.0) == (0, SCHEMA_VERSION)
+    assert found(path) == found(fresh) == (SCHEMA_VERSION, SCHEMA)
+
+
+def test_migrating_makes_the_file_that_a_start_would_make(path: Path) -> None:
+    started = path.with_name("started.db")
+
+    async def start() -> None:
+        store = SqliteStore(started)
+        await store.open()
+        await store.close()
+
+    asyncio.run(start())
+    assert migrate(path, 5.0) == (0, SCHEMA_VERSION)
+    assert path.read_bytes() == started.read_bytes()
+    path.write_bytes(b"")
+    assert migrate(path, 5.0) == (0, SCHEMA_VERSION)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_migration_killed_anywhere_leaves_one_schema_or_the_other(path: Path) -> None:
+    rows = [row(input=b"i" * 50_000), row()]
+    version_1(path, rows)
+    pristine = path.read_bytes()
+    versions: list[int] = []
+    killed = True
+    while killed:
+        path.write_bytes(pristine)
+        for log in path.parent.glob("records.db-*"):
+            log.unlink()
+        with python(KILLED, str(path), str(3 * len(versions) + 1)) as child:
+            killed = child.wait() != 0
+        version, schema = found(path)
+        assert (version, schema == SCHEMA) in [(1, False), (2, True)]
+        assert migrate(path, 5.0) == (version, 2)
+        versions.append(version)
+    assert versions == sorted(versions)
+    # Also killed well within the transaction, after tables were dropped and made.
+    assert versions.count(1) >= 4, versions
+    use(path, rows)
+
+
+def test_of_several_migrations_at_once_one_does_the_work(path: Path) -> None:
+    rows = [row() for _ in range(20)]
+    version_1(path, rows)
+    with ExitStack() as stack:
+        children = [stack.enter_context(python(TOGETHER, str(path))) for _ in range(4)]
+        for child in children:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "1\n"
+        for child in children:
+            assert child.stdin is not None
+            child.stdin.write("go\n")
+            child.stdin.flush()
+        said = [child.communicate()[0].strip() for child in children]
+    assert sorted(said) == ["(1, 2)", *["(2, 2)"] * 3]
+    use(path, rows)
+
+
+def test_a_store_that_is_open_meanwhile_acknowledges_nothing_that_is_not_there(path: Path) -> None:
+    version_1(path, [])
+    with closing(sqlite3.connect(path, isolation_level=None)) as old:
+        add = "INSERT INTO assessments (tenant_id, id, span, level, decision, score, model_sha256, input, record)"
+        values = ("acme", ids.new(), b"m" * 32, b"input", b"record")
+        old.execute(f"{add} VALUES (?, ?, 1, 0, 0, 0, ?, ?, ?)", values)
+        migrate(path, 5.0)
+        values = ("acme", ids.new(), b"m" * 32, b"input", b"record")
+        old.execute(f"{add} VALUES (?, ?, 1, 0, 0, 0, ?, ?, ?)", values)
+        with pytest.raises(sqlite3.OperationalError, match="no column named assessment_id"):
+            old.execute("INSERT INTO idempotency (tenant_id, key, fingerprint, assessment_id) VALUES ('', '', '', '')")
+    assert found(path) == (SCHEMA_VERSION, SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("version", "words"), [(99, "has schema 99, and this version of the service knows 2"), (0, "has schema 0, older")]
+)
+def test_an_unknown_version_is_refused_by_start_and_migration(path: Path, version: int, words: str) -> None:
+    migrate(path, 5.0)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA user_version = {version}")
+    assert words in refusal(path).fault
+    assert "kyb migrate" not in refusal(path).remedy
+    with pytest.raises(StoreRefused, match=words):
+        migrate(path, 5.0)
+
+
+def test_a_changed_file_of_version_1_is_refused_untouched(path: Path) -> None:
+    for change, names in (
+        ("ALTER TABLE assessments ADD COLUMN mine TEXT", "assessments"),
+        ("DROP INDEX assessments_by_id", "assessments_by_id"),
+        ("ALTER TABLE models ADD COLUMN mine TEXT", "models"),
+    ):
+        path.unlink(missing_ok=True)
+        version_1(path, [row()])
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute(change)
+        before = found(path)
+        with pytest.raises(StoreRefused, match=f"missing or were changed: {names}."):
+            migrate(path, 5.0)
+        assert found(path) == before
+
+
+def test_a_file_that_cannot_be_migrated_says_why(path: Path) -> None:
+    path.write_bytes(b"tenant,score\n" * 1_000)
+    with pytest.raises(StoreRefused, match="is not an SQLite database"):
+        migrate(path, 5.0)
+    with pytest.raises(StoreRefused, match="There is no folder"):
+        migrate(path / "below" / "records.db", 5.0)
+    path.unlink()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE books (title TEXT)")
+    before = path.read_bytes()
+    with pytest.raises(StoreRefused, match="belongs to another program"):
+        migrate(path, 5.0)
+    assert path.read_bytes() == before
+    path.unlink()
+    version_1(path, [])
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreRefused, match="locked"):
+            migrate(path, 0.02)
