@@ -6,19 +6,17 @@ import asyncio
 import datetime as dt
 from array import array
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
-from conftest import Measure
+from conftest import Measure, assessor_on
 from samples import EXAMPLE, generated
 
 from app import wire
-from app.assess import Assessor
-from app.evidence.watchlist import NOT_SCREENED, Watchlist
+from app.evidence.watchlist import NOT_SCREENED
 from app.ids import Uuid7
 from app.profiles import read_profile
-from app.registry import Registry, select
-from app.settings import load
 from app.store.sqlite import SqliteStore
 from core.features import feature_row
 from core.kernel import score_rows
@@ -142,18 +140,11 @@ def test_batch_core(measure: Measure, scorer: Scorer) -> None:
 
 def test_batch(measure: Measure, loop: asyncio.AbstractEventLoop, tmp_path: Path) -> None:
     """A thousand bodies through the pipeline in its slices: pre-scan, decode, features, score."""
-    assessor = Assessor(
-        Registry(select(load({}).settings.model)),
-        Watchlist(),
-        SqliteStore(tmp_path / "unused.db"),
-        Uuid7(),
-        commit_timeout_s=10.0,
-        item_limit_bytes=1 << 20,
-    )
+    assessor = assessor_on(SqliteStore(tmp_path / "unused.db"))
     sent = BODIES["different"]
 
-    async def run() -> list[object]:
-        return await assessor.assess_batch("default", sent, dry_run=True)
+    async def run() -> list[Any]:
+        return (await assessor.score_batch("default", sent, dry_run=True)).outcomes
 
     outcomes = measure(
         lambda: loop.run_until_complete(run()), per=COUNT, unit="assessment", rate=True, target=">= 60,000"

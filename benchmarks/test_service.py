@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Measure, Note
+from conftest import Measure, Note, assessor_on
 from samples import EXAMPLE, generated
 
 from app import ids, settings
-from app.assess import Assessor
 from app.edge.gate import Gate
 from app.edge.request import Request
-from app.evidence.watchlist import Watchlist
 from app.main import create_app
 from app.profiles import read_profile
-from app.registry import Registry, select
-from app.store.base import Added, Row
+from app.store.base import Receipt, Row
 from app.store.sqlite import SqliteStore
 
 REQUESTS = 1000
@@ -181,21 +178,19 @@ class Keeper(SqliteStore):
         super().__init__(path)
         self.rows: list[Row] = []
 
-    async def add(self, row: Row) -> Added:
-        self.rows.append(row)
-        return Added(row.id)
+    async def add(self, rows: Sequence[Row], receipt: Receipt | None = None) -> None:
+        self.rows += rows
 
 
 @pytest.fixture(scope="module")
 def recorded(loop: asyncio.AbstractEventLoop, tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
     """Rows as the service makes them, each of a profile of its own."""
     keeper = Keeper(tmp_path_factory.mktemp("rows") / "unused.db")
-    registry = Registry(select(settings.load({}).settings.model))
-    assessor = Assessor(registry, Watchlist(), keeper, ids.Uuid7(), commit_timeout_s=10.0, item_limit_bytes=1 << 20)
+    assessor = assessor_on(keeper)
 
     async def assess_all() -> None:
         for body in generated(RECORDS):
-            await assessor.assess("default", read_profile(body), body, dry_run=False, key=None)
+            await assessor.assess("default", read_profile(body), body, full=False, dry_run=False, keyed=None)
 
     loop.run_until_complete(assess_all())
     return keeper.rows
@@ -211,7 +206,7 @@ def test_group_commit(
 
     async def client(store: SqliteStore, mine: list[Row]) -> None:
         for row in mine:
-            await store.add(row)
+            await store.add((row,))
 
     async def all_clients(store: SqliteStore) -> None:
         await asyncio.gather(*(client(store, recorded[place::clients]) for place in range(clients)))
@@ -231,7 +226,7 @@ def test_bytes_per_record(
     def size(name: str, kept: list[Row]) -> int:
         async def add(store: SqliteStore) -> None:
             for start in range(0, len(kept), 500):
-                await store.add_many(kept[start : start + 500])
+                await store.add_each(kept[start : start + 500])
 
         path = tmp_path / name
         path.unlink(missing_ok=True)

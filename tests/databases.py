@@ -31,10 +31,13 @@ import asyncpg
 import redis
 from proxy import HOST, reserve_port
 from redis.backoff import NoBackoff
-from redis.retry import Retry
+from redis.retry import Retry as RedisRetry
 from service import wait_until
 
+from app.resilience.breaker import Breaker
+from app.resilience.retry import Retry, RetryBudget
 from app.store.postgres import schema
+from app.store.postgres.store import PostgresStore
 
 USER = "kyb"
 PASSWORD = "kyb-test"
@@ -380,7 +383,7 @@ def query(url: str, sql: str, *args: Any) -> list[asyncpg.Record]:
 
 def command(url: str, *args: Any) -> Any:
     """The answer of a Redis or Valkey to one command over a connection of its own, asked once."""
-    with redis.Redis.from_url(url, socket_timeout=CALL_LIMIT_S, retry=Retry(NoBackoff(), 0)) as client:
+    with redis.Redis.from_url(url, socket_timeout=CALL_LIMIT_S, retry=RedisRetry(NoBackoff(), 0)) as client:
         return client.execute_command(*args)
 
 
@@ -404,6 +407,17 @@ def migrated(url: str) -> str:
     """The URL of a database, once it has the service's tables."""
     asyncio.run(schema.migrate(url, schema.database_place(url)))
     return url
+
+
+def postgres_store(url: str, **options: Any) -> PostgresStore:
+    """A store on a database that has the tables, with breakers that stay closed longer than any test needs."""
+    return PostgresStore(
+        url,
+        write_breaker=Breaker("write", failures=PostgresStore.WRITE_FAILURES, min_calls=100_000),
+        read_breaker=Breaker("read", failures=PostgresStore.READ_FAILURES, min_calls=100_000),
+        retry=Retry(RetryBudget(), retry_on=PostgresStore.RETRIED),
+        **options,
+    )
 
 
 def package(name: str) -> Path:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Protocol
 
 import msgspec
+import pytest
+from databases import migrated, postgres_store
 
 from app.ids import Uuid7, now_ms
 from app.store.base import Receipt, Row, Store
@@ -121,13 +123,26 @@ asyncio.run(opened())
 """
 
 
-def _sqlite(folder: Path) -> Backend:
-    path = str(folder / "records.db")
+def _sqlite(request: pytest.FixtureRequest) -> Backend:
+    path = str(request.getfixturevalue("tmp_path") / "records.db")
     return Backend(
         make=lambda **options: SqliteStore(path, **options),
         program=f"from app.store.sqlite import SqliteStore\ndef open_store(): return SqliteStore({path!r})",
     )
 
 
-BACKENDS: dict[str, Callable[[Path], Backend]] = {"sqlite": _sqlite}
-"""How each database is made ready, given an empty folder."""
+def _postgres(request: pytest.FixtureRequest) -> Backend:
+    url = migrated(request.getfixturevalue("database"))
+    return Backend(
+        make=lambda **options: postgres_store(url, **options),
+        program=f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from databases import postgres_store
+def open_store(): return postgres_store({url!r})
+""",
+    )
+
+
+BACKENDS: dict[str, Callable[[pytest.FixtureRequest], Backend]] = {"sqlite": _sqlite, "postgres": _postgres}
+"""How each database is made ready for a test."""

@@ -312,6 +312,8 @@ def test_a_black_hole_keeps_connections_open_and_lets_all_through_once_healed(pr
             assert silent(new)
             assert (proxy.connections, proxy.accepted, proxy.count(b"PING")) == (2, 2, 3)
             assert proxy.bytes_down == 7
+            connect(proxy.port).close()
+            wait_until(lambda: (proxy.connections, proxy.accepted) == (2, 3), "a third one came and went")
             proxy.heal()
             assert old.recv(100) == new.recv(100) == b"+PONG\r\n"
 

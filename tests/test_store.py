@@ -17,8 +17,8 @@ from app.store.base import KeyReused, Row, RowRefused, StoredModel, StoreUnavail
 
 
 @pytest.fixture(params=BACKENDS)
-def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
-    return BACKENDS[request.param](tmp_path)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    return BACKENDS[request.param](request)
 
 
 def test_a_row_is_read_back_as_it_was_added(backend: Backend) -> None:

@@ -41,6 +41,10 @@ class LockBusy(StoreUnavailable):
     """Another transaction holds what this one needs, for longer than it may wait."""
 
 
+class RowLocked(LockBusy):
+    """It is a row or a key that the other one wrote, and no table."""
+
+
 class Timeouts(Struct, frozen=True, kw_only=True):
     """Seconds. acquire: for a free connection.  connect: to make one.  command: for an answer.  statement, lock and
     idle_transaction: the limits that the server itself keeps."""
@@ -256,7 +260,9 @@ def translated(error: BaseException) -> BaseException:
         case asyncpg.ReadOnlySQLTransactionError() | asyncpg.TargetServerAttributeNotMatched():
             return ReadOnly("the database takes no writes: it is a standby, or set to read only")
         case asyncpg.LockNotAvailableError() | asyncpg.DeadlockDetectedError():
-            return LockBusy(f"the database did not do it: {error}")
+            # The server says at which row it waited.
+            kind = RowLocked if error.context else LockBusy
+            return kind(f"the database did not do it: {error}")
         case asyncpg.QueryCanceledError():
             return Slow(f"the database did not do it: {error}")
         case TimeoutError():

@@ -88,13 +88,17 @@ async def _make(connection: asyncpg.Connection, month: Month) -> None:
     await connection.execute(
         f"CREATE TABLE {table} (LIKE assessments INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE)"
     )
-    # Attaching locks it in any case, and no row of this month may come between moving and attaching.
-    await connection.execute("LOCK TABLE assessments_other IN ACCESS EXCLUSIVE MODE")
-    await connection.execute(
-        "WITH moved AS (DELETE FROM assessments_other WHERE id >= $1 AND id < $2 RETURNING *)"
-        f" INSERT INTO {table} SELECT * FROM moved",
-        *bounds,
-    )
+    occupied = "SELECT EXISTS (SELECT 1 FROM assessments_other WHERE id >= $1 AND id < $2)"
+    if await connection.fetchval(occupied, *bounds):
+        # Whoever reads must see the rows in one place or the other: a query that learnt of the partitions before, and
+        # then waited for the lock, would look in the old place alone.
+        await connection.execute("LOCK TABLE ONLY assessments IN ACCESS EXCLUSIVE MODE")
+        await connection.execute(
+            "WITH moved AS (DELETE FROM assessments_other WHERE id >= $1 AND id < $2 RETURNING *)"
+            f" INSERT INTO {table} SELECT * FROM moved",
+            *bounds,
+        )
+    # Refused where a row of this month came to the other partition since: the next attempt moves it.
     low, high = bounds
     await connection.execute(
         f"ALTER TABLE assessments ATTACH PARTITION {table} FOR VALUES FROM ('{low}') TO ('{high}')"

@@ -8,9 +8,9 @@ import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
-import asyncpg
 import msgspec
 from asyncpg.pgproto.pgproto import UUID
 
@@ -29,7 +29,10 @@ from app.store.base import (
     StoreUnavailable,
 )
 from app.store.postgres import partitions, schema, statements
-from app.store.postgres.link import CONNECTING_FAILS, Down, Link, LockBusy, Lost, Session, Slow, Timeouts
+from app.store.postgres.keeping import PostgresKeeping
+from app.store.postgres.link import CONNECTING_FAILS, Down, Link, LockBusy, Lost, RowLocked, Session, Slow, Timeouts
+from app.store.postgres.refusals import refusal
+from app.store.postgres.spans import DAY_SPANS, Spans, span_of_day
 
 log = logging.getLogger(__name__)
 
@@ -37,15 +40,13 @@ Answer = TypeVar("Answer")
 
 MAX_STATEMENT_ROWS = 1024
 MAX_STATEMENT_BYTES = 16 * 1024 * 1024
-SPAN_ROWS = 50_000
-"""Rows that one process puts into a span before it starts the next of the day."""
-DAY_MS = 86_400_000
-_DAY_SPANS = 4096
-_LAST_DAY = 2**31 // _DAY_SPANS - 1
 NO_ID = bytes(16)
 TIDY_S = 60.0
 TIDY_KEYS = 500
 KEY_POLL_S = 0.05
+BUSY_KEYS_S = 0.2
+"""How long keys that are busy elsewhere may hold up those that are recorded together with them."""
+BRIEFLY = "SET LOCAL lock_timeout = 10"
 
 
 class Entry(NamedTuple):
@@ -55,7 +56,7 @@ class Entry(NamedTuple):
     receipt: Receipt | None
 
 
-class PostgresStore:
+class PostgresStore(PostgresKeeping):
     """The `Store` kept in PostgreSQL, shared by any number of processes.
 
     connections: this process's share, at least 2: one writes.  idle: how many are kept open.
@@ -104,9 +105,9 @@ class PostgresStore:
         self._months_ahead = months_ahead
         self.writes: Batcher[Entry, Receipt | None] = Batcher(self._send_entries, max_batch)
         self.reads: Batcher[tuple[str, bytes], Row | None] = Batcher(self._send_ids, max_batch)
+        self.polls: Batcher[Receipt, Receipt | None] = Batcher(self._send_polls, max_batch)
         self._spans = Spans()
         self._tidying: asyncio.Task[None] | None = None
-        self._closed = False
 
     async def open(self) -> None:
         """Connect and check the schema. Raises StoreRefused."""
@@ -122,6 +123,11 @@ class PostgresStore:
         except StoreRefused:
             await self.close()
             raise
+        try:
+            # Before the first row: those that come without a partition have to be moved into it.
+            await self._make_partitions()
+        except StoreUnavailable as error:
+            log.warning("the partition of this month could not be looked after: %s", error)
         self._tidying = asyncio.create_task(self._tidy_for_ever())
 
     async def _warn(self, session: Session) -> None:
@@ -131,12 +137,12 @@ class PostgresStore:
 
     async def close(self) -> None:
         """Record what was submitted, then close every connection."""
-        self._closed = True
         if self._tidying is not None:
             self._tidying.cancel()
             await asyncio.wait((self._tidying,))
         await self.writes.close()
         await self.reads.close()
+        await self.polls.close()
         await self._writing.close()
         await self._reading.close()
 
@@ -176,7 +182,10 @@ class PostgresStore:
         end = time.monotonic() + self._key_wait_s
         while time.monotonic() < end:
             await asyncio.sleep(KEY_POLL_S)
-            found = (await self._receipts([receipt])).get((receipt.tenant_id, receipt.key))
+            try:
+                found = await self.polls.put(receipt)
+            except Closed:
+                raise _closed() from None
             if found is not None and found.created_ms >= receipt.created_ms - self._key_ttl_ms:
                 return _same(receipt, found)
         raise KeyBusy(receipt.key)
@@ -224,7 +233,7 @@ class PostgresStore:
                         continue
                     values: list[Any] = [tenant_id, UUID(begin), UUID(end), limit - len(rows)]
                     if business_id is not None:
-                        spans = (span_of_day(begin), span_of_day(end) + _DAY_SPANS - 1)
+                        spans = (span_of_day(begin), span_of_day(end) + DAY_SPANS - 1)
                         values += [business_id, *spans, UUID(month.low), UUID(month.high)]
                     rows += [_row(record) for record in await session.fetch(sql, *values, *filters)]
                     if len(rows) >= limit:
@@ -262,8 +271,6 @@ class PostgresStore:
 
     async def _guarded(self, breaker: Breaker, call: Callable[[], Awaitable[Answer]], weight: int = 1) -> Answer:
         """The call, behind the breaker; repeated within the budget where the connection broke."""
-        if self._closed:
-            raise _closed()
         try:
             return await self._retry.run(lambda: breaker.call(call, weight))
         except BreakerOpen as error:
@@ -290,24 +297,47 @@ class PostgresStore:
             # Halves, so that one row among many is found in a few statements.
             half = len(entries) // 2
             return [*await self._commit(entries[:half]), *await self._commit(entries[half:])]
-        except LockBusy:
+        except RowLocked:
+            if all([entry.receipt is None for entry in entries]):
+                raise
             return await self._commit_around_busy_keys(entries)
 
     async def _commit_around_busy_keys(self, entries: list[Entry]) -> list[Receipt | BaseException | None]:
-        """Some key is held by a transaction elsewhere that does not end: what has none goes first, then each alone."""
-        answers: dict[int, Receipt | BaseException | None] = {}
+        """Some key is held by a transaction elsewhere that does not end: what has none goes first."""
+        answers: list[Receipt | BaseException | None] = [None] * len(entries)
         free = [place for place, entry in enumerate(entries) if entry.receipt is None]
-        if free:
-            answers.update(zip(free, await self._commit([entries[place] for place in free]), strict=True))
-        for place, entry in enumerate(entries):
-            if entry.receipt is not None:
+        # Entries of the same key stay together.
+        keyed = sorted(set(range(len(entries))).difference(free), key=lambda place: _key(entries[place]))
+        end = time.monotonic() + BUSY_KEYS_S
+        for places, commit in ((free, self._commit), (keyed, partial(self._commit_free_keys, end))):
+            if places:
                 try:
-                    [answers[place]] = await self._commit_together([entry], "SET LOCAL lock_timeout = 10")
-                except LockBusy:
-                    answers[place] = KeyBusy(entry.receipt.key)
-                except RowRefused as error:
-                    answers[place] = error
-        return [answers[place] for place in range(len(entries))]
+                    told = await commit([entries[place] for place in places])
+                except StoreUnavailable as error:
+                    told = [error] * len(places)
+                for place, answer in zip(places, told, strict=True):
+                    answers[place] = answer
+        return answers
+
+    async def _commit_free_keys(self, end: float, entries: list[Entry]) -> list[Receipt | BaseException | None]:
+        """Commit the entries but those whose key is busy, which are found by halving until the time is over."""
+        if time.monotonic() >= end:
+            return [LockBusy("too many keys are busy elsewhere") for _ in entries]
+        try:
+            return await self._commit_together(entries, BRIEFLY)
+        except RowRefused as error:
+            if len(entries) == 1:
+                return [error]
+        except RowLocked:
+            if _key(entries[0]) == _key(entries[-1]):
+                return [KeyBusy(key) for _, key in map(_key, entries)]
+        except StoreUnavailable as error:
+            return [error] * len(entries)
+        half = len(entries) // 2
+        return [
+            *await self._commit_free_keys(end, entries[:half]),
+            *await self._commit_free_keys(end, entries[half:]),
+        ]
 
     async def _commit_together(self, entries: list[Entry], local: str = "") -> list[Receipt | BaseException | None]:
         """One statement, one transaction. The keys of later entries that an earlier one has are theirs already."""
@@ -321,9 +351,15 @@ class PostgresStore:
             if entry.receipt is None or firsts[entry.receipt.tenant_id, entry.receipt.key] == place
         ]
 
+        statement, values = self._insertion([entries[place] for place in sent])
+
         async def insert() -> tuple[int, set[tuple[str, str]]]:
             async with self._writing.session(transaction=bool(local), local=local) as session:
-                return await self._insert([entries[place] for place in sent], session)
+                if statement is statements.ADD:
+                    status = await session.execute(statement, *values)
+                    return int(status.rpartition(" ")[2]), set()
+                found = await session.fetch(statement, *values)
+                return found[0]["count"], {(tenant_id, key) for _, tenant_id, key in found if key is not None}
 
         added, held = await self._guarded(self.write_breaker, insert, len(entries))
         recorded = [place for place in sent if (r := entries[place].receipt) is None or (r.tenant_id, r.key) in held]
@@ -337,18 +373,19 @@ class PostgresStore:
                 answers[place] = _late(entries[place].receipt, receipts)
         return answers
 
-    async def _insert(self, entries: list[Entry], session: Session) -> tuple[int, set[tuple[str, str]]]:
-        """The number of rows that are new, and the keys that are held by this statement."""
+    def _insertion(self, entries: list[Entry]) -> tuple[str, list[Any]]:
+        """The statement that records the entries, and its values. Raises RowRefused for what is no value at all."""
         rows = [row for entry in entries for row in entry.rows]
-        columns = [*map(list, zip(*map(self._values, rows), strict=True))] if rows else [[] for _ in range(10)]
         receipts = [entry.receipt for entry in entries if entry.receipt is not None]
+        try:
+            columns = [*map(list, zip(*map(self._values, rows), strict=True))] if rows else [[] for _ in range(10)]
+            kept = [*map(list, zip(*map(_receipt_values, receipts), strict=True))]
+        except (TypeError, ValueError) as error:
+            raise RowRefused(str(error)) from None
         if not receipts:
-            status = await session.execute(statements.ADD, *columns)
-            return int(status.rpartition(" ")[2]), set()
+            return statements.ADD, columns
         keys = [entry.receipt and entry.receipt.key for entry in entries for _ in entry.rows]
-        kept = map(list, zip(*map(_receipt_values, receipts), strict=True))
-        found = await session.fetch(statements.ADD_KEYED, *columns, keys, *kept, self._key_ttl_ms)
-        return found[0]["count"], {(tenant_id, key) for _, tenant_id, key in found if key is not None}
+        return statements.ADD_KEYED, [*columns, keys, *kept, self._key_ttl_ms]
 
     def _values(self, row: Row) -> tuple[Any, ...]:
         return (
@@ -380,6 +417,10 @@ class PostgresStore:
         found = map(_receipt, await self._fetch(statements.RECEIPTS, tenants, keys, link=self._writing))
         return {(receipt.tenant_id, receipt.key): receipt for receipt in found}
 
+    async def _send_polls(self, wanted: list[Receipt]) -> list[Receipt | None]:
+        found = await self._receipts(wanted)
+        return [found.get((receipt.tenant_id, receipt.key)) for receipt in wanted]
+
     # Reads
 
     async def _send_ids(self, wanted: list[tuple[str, bytes]]) -> list[Row | None]:
@@ -387,7 +428,7 @@ class PostgresStore:
 
     async def _read_ids(self, wanted: Sequence[tuple[str, bytes]], link: Link) -> list[Row | None]:
         tenants, keys = [tenant_id for tenant_id, _ in wanted], [UUID(id) for _, id in wanted]
-        records = await self._fetch(statements.GET, tenants, keys, link=link)
+        records = await self._fetch(statements.GET, tenants, keys, min(keys), max(keys), link=link)
         found = {(row.tenant_id, row.id): row for row in map(_row, records)}
         return [found.get(one) for one in wanted]
 
@@ -395,11 +436,11 @@ class PostgresStore:
 
     async def _tidy_for_ever(self) -> None:
         while True:
-            await asyncio.sleep(TIDY_S * random.uniform(0.8, 1.2))
             try:
                 await self.tidy()
             except StoreUnavailable as error:
                 log.warning("expired keys and coming partitions wait: %s", error)
+            await asyncio.sleep(TIDY_S * random.uniform(0.8, 1.2))
 
     async def tidy(self) -> None:
         """Delete receipts that are past their time, and make the partitions of the coming months."""
@@ -429,62 +470,6 @@ class PostgresStore:
             log.info("made the partitions %s", ", ".join(made))
 
 
-class Spans:
-    """Numbers the spans that rows are put into: those of a day begin with the day's number times 4096.
-
-    A span is a stretch of the index by business: wide enough that few are to be looked through, narrow enough that the
-    pages of the newest stay in memory.
-    """
-
-    __slots__ = ("_day", "_rows")
-
-    def __init__(self) -> None:
-        self._day = 0
-        self._rows = 0
-
-    def of(self, id: bytes) -> int:
-        """The span of a row with this id, which is counted."""
-        day = span_of_day(id)
-        if day != self._day:
-            self._day, self._rows = day, 0
-        self._rows += 1
-        return day + min(self._rows // SPAN_ROWS, _DAY_SPANS - 1)
-
-
-def span_of_day(id: bytes) -> int:
-    """The first span of the day of an id."""
-    return min(ids.time_ms(id) // DAY_MS, _LAST_DAY) * _DAY_SPANS
-
-
-def refusal(error: BaseException, place: str) -> StoreRefused:
-    """Why the database cannot be opened, and what to do about it."""
-    cause = error.__cause__ if isinstance(error, StoreUnavailable) and error.__cause__ is not None else error
-    match cause:
-        case asyncpg.InvalidPasswordError() | asyncpg.InvalidAuthorizationSpecificationError():
-            return StoreRefused(
-                f"The database {place} does not let this user in.", "Check user and password of DATABASE_URL."
-            )
-        case asyncpg.InvalidCatalogNameError():
-            return StoreRefused(f"There is no database {place}.", "Create it, or name another in DATABASE_URL.")
-        case asyncpg.TargetServerAttributeNotMatched() | asyncpg.ReadOnlySQLTransactionError():
-            return StoreRefused(
-                f"The database {place} takes no writes: it is a standby.", "Give the address of the primary."
-            )
-        case asyncpg.TooManyConnectionsError():
-            return StoreRefused(
-                f"The database {place} has no connection left.",
-                "Raise its max_connections, or lower DB_MAX_CONNECTIONS.",
-            )
-        case TimeoutError():
-            return StoreRefused(f"The database {place} does not answer.", "Check DATABASE_URL, and that it runs.")
-        case OSError():
-            return StoreRefused(
-                f"The database {place} cannot be reached: {cause.strerror or cause}.",
-                "Check DATABASE_URL, and that it runs.",
-            )
-    return StoreRefused(f"The database {place} cannot be used: {cause}.", "Check DATABASE_URL.")
-
-
 def _closed() -> StoreUnavailable:
     return StoreUnavailable("the store is closed")
 
@@ -494,7 +479,7 @@ def _parts(entries: list[Entry]) -> Iterator[list[Entry]]:
     part: list[Entry] = []
     rows = size_bytes = 0
     for entry in entries:
-        entry_bytes = sum([len(row.input or b"") + len(row.record) for row in entry.rows])
+        entry_bytes = sum([len(row.input or b"") + len(row.record or b"") for row in entry.rows])
         if part and (rows + len(entry.rows) > MAX_STATEMENT_ROWS or size_bytes + entry_bytes > MAX_STATEMENT_BYTES):
             yield part
             part, rows, size_bytes = [], 0, 0
@@ -502,6 +487,12 @@ def _parts(entries: list[Entry]) -> Iterator[list[Entry]]:
         rows += len(entry.rows)
         size_bytes += entry_bytes
     yield part
+
+
+def _key(entry: Entry) -> tuple[str, str]:
+    """Tenant and key of an entry with a receipt."""
+    assert entry.receipt is not None
+    return entry.receipt.tenant_id, entry.receipt.key
 
 
 def _late(wanted: Receipt | None, receipts: dict[tuple[str, str], Receipt]) -> Receipt | BaseException | None:
@@ -530,6 +521,8 @@ def _row(record: Any) -> Row:
 
 
 def _receipt_values(receipt: Receipt) -> tuple[Any, ...]:
+    if any(id is not None and len(id) != 16 for id in receipt.ids):
+        raise ValueError("an id has 16 bytes")
     values = msgspec.structs.astuple(receipt)
     return (*values[:4], b"".join([id or NO_ID for id in receipt.ids]), *values[5:])
 
