@@ -34,7 +34,7 @@ from app.resilience.deadline import Deadline, DeadlineExceeded
 from app.resilience.retry import Retry, RetryBudget
 from app.settings import Settings
 from app.settings.budget import database_share, redis_share
-from app.store.base import KeyBusy, KeyReused, Store, StoreUnavailable
+from app.store.base import KeyBusy, KeyReused, StoreUnavailable
 from app.store.postgres.link import Timeouts
 from app.store.postgres.store import PostgresStore
 from app.store.sqlite import SqliteStore
@@ -71,7 +71,7 @@ PROBLEMS = ProblemTable().extended(
 """Every exception that a request can end with, and how the caller is told."""
 
 
-def make_store(settings: Settings) -> Store:
+def make_store(settings: Settings) -> SqliteStore | PostgresStore:
     """The store that the settings name, not open yet. Raises BudgetTooSmall."""
     database, idempotency = settings.database, settings.idempotency
     if database.url is None or not database.is_postgres:
@@ -96,8 +96,8 @@ def make_store(settings: Settings) -> Store:
         key_ttl_s=idempotency.ttl,
         key_wait_s=idempotency.wait,
         months_ahead=database.partitions_ahead,
-        write_breaker=_breaker("the database, for writing,", settings, PostgresStore.WRITE_FAILURES),
-        read_breaker=_breaker("the database, for reading,", settings, PostgresStore.READ_FAILURES),
+        write_breaker=_breaker("database_writes", settings, PostgresStore.WRITE_FAILURES),
+        read_breaker=_breaker("database_reads", settings, PostgresStore.READ_FAILURES),
         retry=Retry(budget, retry_on=PostgresStore.RETRIED, attempts=attempts),
     )
 
@@ -120,7 +120,7 @@ class Tiers:
                 max_age_s=redis.max_conn_age,
                 timeout_s=redis.timeout,
                 acquire_timeout_s=redis.acquire_timeout,
-                breaker=_breaker("Redis", settings, REDIS_FAILURES),
+                breaker=_breaker("redis", settings, REDIS_FAILURES),
             )
             self.listener = Listener(self.shared.pool.make, self.local, timeout_s=redis.timeout)
 
@@ -163,7 +163,7 @@ def _breaker(name: str, settings: Settings, failures: tuple[type[Exception], ...
         min_calls=chosen.min_calls,
         open_s=chosen.open_for,
         probes=chosen.probes,
-        on_change=lambda old, new: log.warning("%s: the breaker was %s and is %s", name, old, new),
+        on_change=lambda old, new: log.warning("the breaker %s was %s and is %s", name, old, new),
     )
 
 
@@ -175,6 +175,8 @@ def create_app(settings: Settings) -> Gate:
     registry = Registry(select(settings.model))
     store = make_store(settings)
     tiers = Tiers(settings)
+    breakers = [store.write_breaker, store.read_breaker] if isinstance(store, PostgresStore) else []
+    breakers += [tiers.shared.breaker] if tiers.shared is not None else []
     server, timeout_s = settings.server, settings.database.timeout
     records = Records(registry, store, tiers.of_assessments(), timeout_s)
     assessor = Assessor(
@@ -198,7 +200,7 @@ def create_app(settings: Settings) -> Gate:
         "/v1/models": {"GET": bounded(deadline, models.list)},
         "/v1/models/{id}/{version}": {"GET": bounded(deadline, models.read)},
         "/problems/{slug}": {"GET": problem},
-        "/health": {"GET": health(__version__)},
+        "/health": {"GET": health(__version__, breakers)},
     }
 
     async def start() -> None:

@@ -365,6 +365,12 @@ class ModelDetail(Struct, frozen=True):
     definition: dict[str, Any]
 
 
+BreakerState = Literal["closed", "open", "half_open"]
+
+
 class Health(Struct, frozen=True):
+    """breakers: of the neighbours that the service depends on, by name; open is one that is left alone for a while."""
+
     status: Literal["ok"]
     version: str
+    breakers: dict[str, BreakerState] = {}

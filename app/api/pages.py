@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from urllib.parse import quote
 
 import msgspec
@@ -10,12 +11,18 @@ from app import wire
 from app.edge.gate import JSON_TYPE, NO_STORE, Answer, Endpoint
 from app.edge.request import Request
 from app.faults import Query, parse_query
+from app.resilience.breaker import Breaker
 
 
-def health(version: str) -> Endpoint:
-    """The endpoint that says that this process answers."""
-    answer = Answer(200, msgspec.json.encode(wire.Health("ok", version)), (JSON_TYPE, NO_STORE))
-    return fixed(answer)
+def health(version: str, breakers: Sequence[Breaker]) -> Endpoint:
+    """The endpoint that says that this process answers, and how it finds its neighbours."""
+
+    async def endpoint(request: Request) -> Answer:
+        parse_query(request.query, Query)
+        found = wire.Health("ok", version, {breaker.name: breaker.state for breaker in breakers})
+        return Answer(200, msgspec.json.encode(found), (JSON_TYPE, NO_STORE))
+
+    return endpoint
 
 
 async def problem(request: Request) -> Answer:

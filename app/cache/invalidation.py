@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -15,6 +16,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from app.cache.envelope import tenant_bytes
 from app.cache.local import Key, Local
 from app.cache.pool import FAILURES
+
+log = logging.getLogger(__name__)
 
 CHANNEL = b"kyb:invalidate"
 
@@ -102,11 +105,16 @@ class Listener:
             connection = self._connect()
             try:
                 await self._subscribe(connection)
+                if failures:
+                    log.info("Redis is there again")
                 failures = 0
                 await self._hear(connection)
-            except FAILURES:
+            except FAILURES as error:
                 self.losses += self.linked
                 failures += 1
+                if failures == 1:
+                    # Said once, not at every attempt.
+                    log.warning("Redis is away, so values are kept here alone, and only briefly: %s", _told(error))
             finally:
                 self._go_deaf()
                 await connection.disconnect(nowait=True)
@@ -116,7 +124,7 @@ class Listener:
         async with asyncio.timeout(self._timeout_s):
             await connection.connect()  # type: ignore[no-untyped-call]
             await connection.send_command(b"SUBSCRIBE", CHANNEL)
-            await connection.read_response(timeout=math.inf)
+            await connection.read_response()
         self._local.clear()
         self._local.ttl_limit_s = math.inf
         self.linked = True
@@ -133,7 +141,8 @@ class Listener:
             elif asked:
                 raise RedisConnectionError(f"no answer to a ping within {self._timeout_s:g} s")
             else:
-                await connection.send_command(b"PING")
+                async with asyncio.timeout(self._timeout_s):
+                    await connection.send_command(b"PING")
                 asked = True
 
     def _take(self, message: bytes) -> None:
@@ -158,3 +167,7 @@ class Listener:
         """Longer after each failure in a row; half of it by chance, so that all processes do not come back at once."""
         longest_s = min(math.ldexp(FIRST_PAUSE_S, min(failures - 1, 10)), LONGEST_PAUSE_S)
         return longest_s * (1 - self._random() / 2)
+
+
+def _told(error: Exception) -> str:
+    return str(error) or "no answer in time"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from math import inf
 from typing import NamedTuple
 
 from hiredis import pack_command
@@ -65,7 +64,7 @@ async def _converse(pool: Pool, calls: list[Call], timeout_s: float) -> list[obj
 
 async def _reply(connection: AbstractConnection) -> object:
     try:
-        return await connection.read_response(timeout=inf)
+        return await connection.read_response()
     except ResponseError as error:
         if isinstance(error, ReadOnlyError):
             # No longer the primary; its name may lead to the new one.

@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 from redis.asyncio.connection import AbstractConnection, BlockingConnectionPool, Connection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 AGE_JITTER = 0.1
@@ -21,14 +22,30 @@ FAILURES: tuple[type[Exception], ...] = (RedisError, OSError)
 """What a call over a connection raises when Redis is not well. A TimeoutError is an OSError."""
 
 
+class _Telling:
+    """What every kind of connection here does besides: a write to one that was just cut is told as a failure.
+
+    uvloop raises RuntimeError there, asyncio's own loop nothing.
+    """
+
+    async def send_packed_command(self, *args: Any, **options: Any) -> None:
+        try:
+            await super().send_packed_command(*args, **options)  # type: ignore[misc]
+        except RuntimeError as error:
+            raise RedisConnectionError(f"the connection was cut: {error}") from error
+
+
 class Pool(BlockingConnectionPool):
     """A pool that never waits long and renews its connections.
 
     connections: the most there are.  min_idle: how many of them stay open when nobody uses them.
     max_age_s: a connection older than this is closed when it comes back, and replaced where fewer than min_idle would
     be left open; up to a tenth earlier, so that many do not go at once.
-    timeout_s: for making a connection, and for each answer.  acquire_timeout_s: for waiting that one comes back.
+    timeout_s: for making a connection.  acquire_timeout_s: for waiting that one comes back.
     What the URL says of timeouts, retries or the pool's size is overruled.
+
+    # Design: connections have no timeout of their own, so whoever uses one does it within asyncio.timeout. redis-py
+    # would use asyncio.wait_for, and that loses a cancellation now and then before Python 3.12: also a timeout's.
     """
 
     def __init__(
@@ -48,12 +65,14 @@ class Pool(BlockingConnectionPool):
                 f"min_idle must be from 0 to connections, and {min_idle!r} is not from 0 to {connections!r}"
             )
         given: dict[str, Any] = {"connection_class": Connection, **parse_url(url)}
+        kind = given["connection_class"]
         super().__init__(
             **{
                 **given,
+                "connection_class": type(kind.__name__, (_Telling, kind), {}),
                 "max_connections": connections,
                 "timeout": acquire_timeout_s,
-                "socket_timeout": timeout_s,
+                "socket_timeout": None,
                 "socket_connect_timeout": timeout_s,
                 "retry": Retry(NoBackoff(), 0),
                 # Two needs no greeting, and nothing comes unasked on its connections.
@@ -93,6 +112,10 @@ class Pool(BlockingConnectionPool):
 
     async def take(self) -> AbstractConnection:
         """A connection that is open and ready; it has to be given back with `release`. Raises one of FAILURES."""
+        resting = self._available_connections
+        if resting and self._is_old(resting[0]):
+            # Next is whoever was used last. The one that rested longest would never be, and never be renewed.
+            resting.append(resting.pop(0))
         connection: AbstractConnection = await self.get_connection()  # type: ignore[no-untyped-call]
         return connection
 

@@ -63,7 +63,7 @@ class Shared:
     of all keys. So what a process asks for is done in that order, and a read never sees less than the writes before it.
     """
 
-    __slots__ = ("_batcher", "_breaker", "_busy", "_deadline", "_patience_s", "errors", "pool")
+    __slots__ = ("_batcher", "_busy", "_deadline", "_patience_s", "breaker", "errors", "pool")
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class Shared:
             timeout_s=timeout_s,
             acquire_timeout_s=acquire_timeout_s,
         )
-        self._breaker = breaker
+        self.breaker = breaker
         self._patience_s = timeout_s + acquire_timeout_s
         self._deadline = Deadline(self._patience_s)
         self._batcher: Batcher[Command, Answer | None] = Batcher(self._send, max_batch, max_queue)
@@ -131,6 +131,10 @@ class Shared:
         """End the claim, if it is still ours. Sent, and not waited for."""
         self._post(Command((b"EVAL", RELEASE, 1, claim, token)))
 
+    def bound(self, claim: bytes, ttl_ms: int) -> None:
+        """Have a claim end that would last for ever. Sent, and not waited for; needs Redis 7."""
+        self._post(Command((b"PEXPIRE", claim, ttl_ms, b"NX")))
+
     async def forget(self, keys: Sequence[bytes], channel: bytes, message: bytes) -> bool:
         """Delete the keys, then tell the channel; whether both were done."""
         told = asyncio.gather(self._post(Command((b"DEL", *keys))), self._post(Command((b"PUBLISH", channel, message))))
@@ -138,7 +142,7 @@ class Shared:
 
     def _post(self, command: Command) -> Future[Answer | None]:
         """Have a command done with the next batch. The future gives None where it was not."""
-        if self._busy and self._breaker.state == "half_open":
+        if self._busy and self.breaker.state == "half_open":
             # Behind a probe, which may hang.
             reason = "breaker_open"
         else:
@@ -167,7 +171,7 @@ class Shared:
         self._busy = True
         try:
             call = partial(exchange, self.pool, commands, self._patience_s)
-            answers = await self._breaker.call(call, len(commands))
+            answers = await self.breaker.call(call, len(commands))
         except BreakerOpen:
             self.errors["breaker_open"] += len(commands)
         except FAILURES as error:

@@ -30,8 +30,8 @@ class Cache(Generic[V]):
     it.  negative_ttl_s: the same for an absence. Zero keeps nothing.
     encode, decode: to and from what stands in Redis; what decode refuses is as if it was not there.
     version: to be changed with what encode writes.  size: bytes in memory, about.
-    claim_ttl_s: how long a process is left alone with a key it loads. A load that takes longer is made by others too,
-    and not put into Redis.
+    claim_ttl_s: how long a load may take to be put into Redis.  wait_s: how long a process waits for another's load
+    before it makes its own, which is not put there.
     `hits_local`, `hits_shared`, `loads`, `negative` (loads that found no value), `discarded` (found in Redis and not
     believed), `waited` (for another process to load).
 
@@ -49,6 +49,7 @@ class Cache(Generic[V]):
         "_shared",
         "_size",
         "_ttl_s",
+        "_wait_s",
         "discarded",
         "hits_local",
         "hits_shared",
@@ -72,6 +73,7 @@ class Cache(Generic[V]):
         decode: Callable[[bytes], V],
         size: Callable[[V], int],
         claim_ttl_s: float = 1.0,
+        wait_s: float = 0.5,
     ) -> None:
         if not name or ":" in name:
             raise ValueError(f"the name of a cache is part of keys and must be without a colon, not {name!r}")
@@ -85,6 +87,7 @@ class Cache(Generic[V]):
         self._decode = decode
         self._size = size
         self._claim_ttl_s = claim_ttl_s
+        self._wait_s = wait_s
         self._flights: SingleFlight[Flight, V | None] = SingleFlight()
         self.hits_local = 0
         self.hits_shared = 0
@@ -123,14 +126,13 @@ class Cache(Generic[V]):
         names = [(self.name, tenant_id, key) for key in keys]
         if not names:
             return True
-        self._drop(names)
+        for name in names:
+            self._local.drop(name)
         if self._shared is None:
             return True
         places = [place for _, _, key in names for place in self._places(tenant_id, key)]
-        took = await self._shared.forget(places, CHANNEL, pack(names))
-        # What was asked for since then may have been read just before it was deleted.
-        self._drop(names)
-        return took
+        # Queued in the same step as the drops: what is asked for from here on is read after the keys are deleted.
+        return await self._shared.forget(places, CHANNEL, pack(names))
 
     async def _fly(self, flight: Flight, load: Load[V]) -> V | None:
         try:
@@ -153,7 +155,7 @@ class Cache(Generic[V]):
             return await self._load(load)
         value = self._unseal(found.value, tenant_id, key)
         loop = asyncio.get_running_loop()
-        end = loop.time() + self._claim_ttl_s
+        end = loop.time() + self._wait_s
         pause_s = FIRST_PAUSE_S
         while value is MISSING:
             token = token_bytes(TOKEN_BYTES)
@@ -166,6 +168,8 @@ class Cache(Generic[V]):
             elif claimed.won is not False:
                 return await self._lead(shared, flight, load, token)
             elif loop.time() >= end:
+                # If it is no claim of ours, it might never end.
+                shared.bound(claim, int(self._claim_ttl_s * 1000))
                 return await self._load(load)
             else:
                 if pause_s == FIRST_PAUSE_S:
@@ -214,10 +218,6 @@ class Cache(Generic[V]):
                 pass
         self.discarded += 1
         return MISSING
-
-    def _drop(self, names: Iterable[tuple[str, str, bytes]]) -> None:
-        for name in names:
-            self._local.drop(name)
 
     def _places(self, tenant_id: str, key: bytes) -> tuple[bytes, bytes]:
         """The names in Redis of the value and of the claim. A tenant may hold colons: the other parts cannot."""

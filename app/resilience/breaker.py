@@ -22,7 +22,7 @@ class BreakerOpen(Exception):
     """The call was not made. name: of the breaker.  retry_after_s: until the next probe is let through, in seconds."""
 
     def __init__(self, name: str, retry_after_s: float) -> None:
-        super().__init__(f"{name} failed or was slow too often and is left alone: try again in {retry_after_s:.1f} s")
+        super().__init__(f"{name}: failed or was slow too often, and is left alone for {retry_after_s:.1f} s")
         self.name = name
         self.retry_after_s = retry_after_s
 

@@ -56,8 +56,8 @@ CROSS JOIN LATERAL (
     SELECT {COLUMNS} FROM assessments a
     WHERE a.tenant_id = q.tenant_id AND a.id = q.id AND a.id BETWEEN $3 AND $4 LIMIT 1
 ) a"""
-"""The rows of these ids. $3 and $4, the least and the greatest of them, tell the planner their months: without, it would
-look at every partition each time where statements are not kept prepared."""
+"""The rows of these ids. $3 and $4, the least and the greatest of them, tell the planner their months: without, it
+looks at every partition each time where statements are not kept prepared."""
 
 EDGES = """\
 SELECT (SELECT id FROM assessments WHERE tenant_id = $1 ORDER BY id LIMIT 1),
