@@ -107,7 +107,8 @@ class Records:
             row = await self._bounded(self._store.get(tenant_id, id))
             return None if row is None else Recorded(row)
 
-        return await self._cache.get(tenant_id, id, load)
+        # Redis may have been waited for before the database: together no longer than for the database alone.
+        return await self._bounded(self._cache.get(tenant_id, id, load))
 
     def keep(self, recorded: Recorded) -> None:
         """Have it at hand for the reads that follow."""

@@ -28,6 +28,7 @@ LAYERS = [
     "app.evidence",
     "app.registry",
     "app.records",
+    "app.redaction",
     "app.assess",
     "app.edge",
     "app.api",

@@ -18,6 +18,17 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 Command = Callable[..., Any]
 
 _config = click.option("--config", metavar="FILE", help="Settings file (else CONFIG_FILE, else the defaults).")
+_json = click.option("--json", "as_json", is_flag=True, help="For programs.")
+
+_DATABASE_CODES = """\b
+Exit codes:
+  0    done
+  2    wrong usage
+  3    settings refused
+  4    the database could not be used, or Redis could not be told of an erasure
+  70   a fault of kyb itself
+  130  interrupted (Ctrl-C), or not agreed to
+  141  the reader of the output went away"""
 
 
 def _model_options(command: Command) -> Command:
@@ -158,6 +169,122 @@ def model_list(as_json: bool, config: str | None) -> None:
     from app.cli import models
 
     models.show_list(as_json, config)
+
+
+@kyb.command(epilog=_DATABASE_CODES)
+@_config
+def migrate(config: str | None) -> None:
+    """Bring the database to the schema of this version, and make the partitions of the coming months.
+
+    PostgreSQL is migrated at DATABASE_DIRECT_URL, else at DATABASE_URL. It may run in many places at once, and again.
+    """
+    from app.cli import migration
+
+    migration.migrate(config)
+
+
+@kyb.group(invoke_without_command=True, epilog=_DATABASE_CODES)
+@click.option("--dry-run", is_flag=True, help="Only count what would be deleted.")
+@_json
+@_config
+@click.pass_context
+def retention(context: click.Context, dry_run: bool, as_json: bool, config: str | None) -> None:
+    """Delete the assessments that are past their tenant's retention, now.
+
+    Without a retention a tenant's assessments are kept for ever. The time runs from the day of the assessment, or from
+    the end of the relationship with the business if that is later (see `kyb relationship`).
+    """
+    if context.invoked_subcommand is not None:
+        if dry_run or as_json or config is not None:
+            raise click.UsageError(f"Options go behind {context.invoked_subcommand}.")
+        return
+    from app.cli import database
+
+    database.drop_past(config, dry_run, as_json)
+
+
+@retention.command("set", epilog=_DATABASE_CODES, context_settings={"ignore_unknown_options": True})
+@click.argument("tenant")
+@click.argument("days", metavar="DAYS|forever")
+@_config
+def retention_set(tenant: str, days: str, config: str | None) -> None:
+    """Say how long a tenant's assessments are kept: 1826 or 1826d for days, 5y for years, or forever.
+
+    Five years are 1827 days: as many as they can have with their leap days.
+    """
+    from app.cli import database
+
+    database.set_retention(config, tenant, days)
+
+
+@retention.command("list", epilog=_DATABASE_CODES)
+@_json
+@_config
+def retention_list(as_json: bool, config: str | None) -> None:
+    """List the tenants that have a retention."""
+    from app.cli import database
+
+    database.list_retentions(config, as_json)
+
+
+@kyb.group()
+def relationship() -> None:
+    """The relationships with businesses, from whose end the retention of their assessments counts."""
+
+
+@relationship.command("set", epilog=_DATABASE_CODES)
+@click.argument("tenant")
+@click.argument("business")
+@click.argument("ended", metavar="ongoing|YYYY-MM-DD")
+@_config
+def relationship_set(tenant: str, business: str, ended: str, config: str | None) -> None:
+    """Say that a tenant's relationship with a business is ongoing, or which day was its last.
+
+    While it is ongoing, all assessments of the business are kept. Without a relationship each counts from its own day.
+    """
+    from app.cli import database
+
+    database.set_relationship(config, tenant, business, ended)
+
+
+@relationship.command("list", epilog=_DATABASE_CODES)
+@click.argument("tenant")
+@_json
+@_config
+def relationship_list(tenant: str, as_json: bool, config: str | None) -> None:
+    """List a tenant's relationships."""
+    from app.cli import database
+
+    database.list_relationships(config, tenant, as_json)
+
+
+@kyb.command(epilog=_DATABASE_CODES)
+@click.argument("tenant")
+@click.argument("business")
+@click.option("--reason", metavar="TEXT", required=True, help="Why; kept in the note, so it should name nobody.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_config
+def erase(tenant: str, business: str, reason: str, yes: bool, config: str | None) -> None:
+    """Take from a tenant's assessments of a business what names it or its people.
+
+    Gone are its id, the input and the hits of its screening; the scores stay, with the SHA-256 of each input. The
+    assessments can be read as before, and no longer be replayed. It cannot be undone. Running services forget what they
+    remember when they share a Redis; otherwise within the time of CACHE_TTL. The same command again does what is left.
+    """
+    from app.cli import database
+
+    database.erase(config, tenant, business, reason, yes)
+
+
+@kyb.command(epilog=_DATABASE_CODES)
+@click.argument("tenant")
+@_json
+@_config
+def erasures(tenant: str, as_json: bool, config: str | None) -> None:
+    """List what was erased for a tenant: when, the SHA-256 of tenant, NUL and business, how much, and why."""
+    from app.cli import database
+
+    database.list_erasures(config, tenant, as_json)
 
 
 @kyb.command("config", epilog=exits.CODES)

@@ -41,7 +41,7 @@ Answer = TypeVar("Answer")
 
 ROWS_A_LOOK = 1000
 FIRST_ROWS_A_DROP = 64
-ROWS_A_DROP = (16, 1024)
+ROWS_A_DROP = (16, 512)
 """The least and the most: between them a slice gets as many as it deletes in about SLICE_S seconds."""
 SLICE_S = 0.03
 ROWS_AN_ERASURE = 512
@@ -212,6 +212,15 @@ class PostgresKeeping(ABC):
 
         await self._guarded(self.write_breaker, change)
 
+    async def _look(self, link: Link, sql: str, *values: object) -> list[Any]:
+        """The rows of a query of assessments in the order of their ids."""
+
+        async def look() -> list[Any]:
+            async with link.session(transaction=True) as session:
+                return list(await session.fetch(sql, *values))
+
+        return await self._guarded(self.read_breaker if link is self._reading else self.write_breaker, look)
+
     async def _patiently(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
         """The call's answer; made again for a time while another transaction stands in its way."""
         end = time.monotonic() + LOCK_PATIENCE_S
@@ -259,7 +268,8 @@ class PostgresKeeping(ABC):
         rows = FIRST_ROWS_A_DROP
         after: UUID | None = UUID(bytes(16))
         while after is not None:
-            found = await self._fetch(FIND, limit.tenant_id, after, limit.end, ROWS_A_LOOK, limit.kept_from)
+            values = (limit.tenant_id, after, limit.end, ROWS_A_LOOK, limit.kept_from)
+            found = await self._look(self._reading, FIND, *values)
             after = found[-1][0] if len(found) == ROWS_A_LOOK else None
             past = [id for id, held in found if not held]
             if dry_run:
@@ -305,14 +315,14 @@ class PostgresKeeping(ABC):
         """
         found: list[_Found] = []
         while place is not None and len(found) < limit:
-            first = await self._fetch(_NEXT_ID, order.tenant_id, UUID(place), link=self._writing)
+            first = await self._look(self._writing, _NEXT_ID, order.tenant_id, UUID(place))
             if not first:
                 return found, None
             month = Month.of(ids.time_ms(first[0]["id"].bytes))
             spans = (span_of_day(month.low), span_of_day(month.high) + DAY_SPANS - 1)
             values = (order.tenant_id, order.business_id, UUID(month.low), UUID(month.high), *spans)
             wanted = limit - len(found)
-            some = await self._fetch(_FIND_BUSINESS, *values, wanted, link=self._writing)
+            some = await self._look(self._writing, _FIND_BUSINESS, *values, wanted)
             found += [_Found(*one) for one in some]
             if len(some) < wanted:
                 place = month.high if month.high < _LAST_ID else None

@@ -45,6 +45,11 @@ class RowLocked(LockBusy):
     """It is a row or a key that the other one wrote, and no table."""
 
 
+# All that is asked for is found through an index, in its order. Of a table that has grown since it was last analysed
+# the planner does not know that, and would sort a month to find its newest rows.
+_PLANNING = {"jit": "off", "enable_seqscan": "off", "enable_bitmapscan": "off", "enable_sort": "off"}
+
+
 class Timeouts(Struct, frozen=True, kw_only=True):
     """Seconds. acquire: for a free connection.  connect: to make one.  command: for an answer.  statement, lock and
     idle_transaction: the limits that the server itself keeps."""
@@ -101,13 +106,12 @@ class Link:
         self._pooled = pooled
         self._free = asyncio.Semaphore(size)
         self._pool: asyncpg.Pool | None = None
-        limits = timeouts.settings()
-        self._begin = "BEGIN; " + "; ".join(f"SET LOCAL {name} = {value}" for name, value in limits.items())
+        self._settings = {**timeouts.settings(), **_PLANNING}
+        self._begin = "BEGIN; " + "; ".join(f"SET LOCAL {name} = {value}" for name, value in self._settings.items())
 
     async def open(self) -> None:
         """Connect. Raises what asyncpg and the system raise."""
         own = self._timeouts
-        direct = {"jit": "off", "application_name": "kyb", **own.settings()}
         self._pool = await asyncpg.create_pool(
             self._url,
             min_size=self._idle,
@@ -123,7 +127,7 @@ class Link:
             # The age of a connection bounds the age of what it prepared.
             max_cached_statement_lifetime=0,
             # A pooler would hand these settings to whoever comes next, or refuse them.
-            server_settings={} if self._pooled else direct,
+            server_settings={} if self._pooled else {"application_name": "kyb", **self._settings},
             # The check would be a query of its own; behind a pooler its parts may go to different servers.
             target_session_attrs=_WRITABLE if self._writable and not self._pooled else None,
         )

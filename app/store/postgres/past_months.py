@@ -21,15 +21,16 @@ COMMIT_S = 120.0
 ATTEMPTS = 5
 PAUSE_S = 0.1
 
-LOCAL = "SET LOCAL statement_timeout = 10000; SET LOCAL lock_timeout = 2000"
-"""The limits of the transaction that a month is dropped in: most of it only reads what nobody writes any more."""
+LOCAL = "SET LOCAL statement_timeout = 10000; SET LOCAL lock_timeout = 5000"
+"""Of the transaction that a month is dropped in: most of it only reads what nobody writes any more."""
 
 FIND = """\
-SELECT a.id, r.business_id IS NOT NULL FROM (
+SELECT a.id, (
+    SELECT true FROM relationships r WHERE r.tenant_id = $1 AND r.business_id = a.business_id
+    AND (r.ended_on IS NULL OR r.ended_on >= $5) LIMIT 1
+) FROM (
     SELECT id, business_id FROM assessments WHERE tenant_id = $1 AND id > $2 AND id < $3 ORDER BY id LIMIT $4
-) a LEFT JOIN relationships r
-    ON r.tenant_id = $1 AND r.business_id = a.business_id AND (r.ended_on IS NULL OR r.ended_on >= $5)
-ORDER BY a.id"""
+) a ORDER BY a.id"""
 """The tenant's next ids, and whether the relationship with their business keeps them."""
 
 _MAY_DROP = """\
@@ -74,7 +75,7 @@ def month_of(table: str) -> Month | None:
 async def drop_month(session: Session, month: Month, limits: Mapping[str, Limit]) -> Counter[str] | None:
     """Drop a month's partition if all its rows are past; how many of each tenant, None where it stays.
 
-    The month must be over, so that nobody adds to it. session: in a transaction with the LOCAL limits, which is
+    The month must be over, so that nobody adds to it. session: in a transaction with LOCAL, which is
     committed here when the partition was dropped. Raises what asyncpg raises.
 
     # Design: while the rows are counted, only writes to this month wait. Everybody's access to the assessments is

@@ -26,6 +26,11 @@ def refusal(error: BaseException, place: str, *, setting: str = "DATABASE_URL") 
             return StoreRefused(
                 f"The database {place} takes no writes: it is a standby.", "Give the address of the primary."
             )
+        case asyncpg.LockNotAvailableError() | asyncpg.DeadlockDetectedError():
+            return StoreRefused(
+                f"The tables of the database {place} are held by another transaction.",
+                "End it, or repeat this when it has ended.",
+            )
         case asyncpg.TooManyConnectionsError():
             return StoreRefused(
                 f"The database {place} has no connection left.",
