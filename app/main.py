@@ -34,7 +34,7 @@ from app.resilience.deadline import Deadline, DeadlineExceeded
 from app.resilience.retry import Retry, RetryBudget
 from app.settings import Settings
 from app.settings.budget import database_share, redis_share
-from app.store.base import KeyBusy, KeyReused, StoreUnavailable
+from app.store.base import KeyBusy, KeyReused, StoreUnavailable, Unconfirmed
 from app.store.postgres.link import Timeouts
 from app.store.postgres.store import PostgresStore
 from app.store.sqlite import SqliteStore
@@ -51,14 +51,16 @@ def _busy(detail: str) -> ProblemKind:
     return _UNAVAILABLE._replace(detail=detail, retry_after_s=1)
 
 
+UNCONFIRMED = (
+    "The answer was not ready in time, and what the request would have recorded may be on record or not. "
+    "Repeat it with the same Idempotency-Key to learn what became of it."
+)
 PROBLEMS = ProblemTable().extended(
     {
         StoreUnavailable: _busy("The records cannot be read or written now, so nothing was recorded. Try again later."),
+        Unconfirmed: _busy(UNCONFIRMED),
         Overloaded: _busy("Too many assessments wait to be recorded. Nothing was recorded. Try again later."),
-        DeadlineExceeded: _busy(
-            "The answer was not ready in time, and what the request would have recorded may be on record or not. "
-            "Repeat it with the same Idempotency-Key to learn what became of it."
-        ),
+        DeadlineExceeded: _busy(UNCONFIRMED),
         KeyReused: KINDS[errors.KeyReused]._replace(
             detail="This Idempotency-Key was used for another request. A new request needs a new key."
         ),

@@ -175,7 +175,7 @@ def test_slow_reads_that_hold_every_reading_connection_do_not_hold_up_writes(
     url = prepare(postgres.create_database(), since=old)
     # A share of two connections: one writes, one reads.
     settings = {"DATABASE_URL": url, "DB_MAX_CONNECTIONS": "12", "DB_IDLE_CONNECTIONS": "2"}
-    with serving(tmp_path / "service", "database: {lock_timeout: 700ms}\n", **settings) as service:
+    with serving(tmp_path / "service", "database: {lock_timeout: 600ms}\n", **settings) as service:
         client = service.client()
         made = client.recorded(named("Old Ltd"))
         put_back(url, made["id"], old)

@@ -64,11 +64,11 @@ OTHER: dict[str, tuple[str, Any]] = {
     "database.min_connections": ("4", 4),
     "database.connection_max_lifetime": ("1h30m", 5400.0),
     "database.timeout": ("1s", 1.0),
-    "database.acquire_timeout": ("900ms", 0.9),
-    "database.connect_timeout": ("900ms", 0.9),
-    "database.command_timeout": ("900ms", 0.9),
-    "database.statement_timeout": ("800ms", 0.8),
-    "database.lock_timeout": ("700ms", 0.7),
+    "database.acquire_timeout": ("750ms", 0.75),
+    "database.connect_timeout": ("750ms", 0.75),
+    "database.command_timeout": ("750ms", 0.75),
+    "database.statement_timeout": ("650ms", 0.65),
+    "database.lock_timeout": ("550ms", 0.55),
     "database.idle_transaction_timeout": ("1m", 60.0),
     "database.busy_timeout": ("250ms", 0.25),
     "database.partitions_ahead": ("24", 24),
@@ -93,7 +93,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "retry.budget_percent": ("0", 0),
     "retry.attempts": ("5", 5),
     "idempotency.ttl": ("720h", 2_592_000.0),
-    "idempotency.wait": ("900ms", 0.9),
+    "idempotency.wait": ("750ms", 0.75),
     "model.id": ("kyb@2.0.1", "kyb@2.0.1"),
     "model.path": ("models/mine.yaml", Path("models/mine.yaml")),
     "monitoring.enabled": ("off", False),
@@ -175,8 +175,8 @@ class TestDefaults:
     def test_waits_for_the_database_end_from_the_inside_out(self) -> None:
         database = load({}).settings.database
         waits = (database.lock_timeout, database.statement_timeout, database.command_timeout, database.timeout)
-        assert waits == (0.25, 0.7, 0.8, 0.9)
-        assert (database.acquire_timeout, database.connect_timeout, database.busy_timeout) == (0.25, 0.8, 0.8)
+        assert waits == (0.25, 0.6, 0.7, 0.8)
+        assert (database.acquire_timeout, database.connect_timeout, database.busy_timeout) == (0.25, 0.7, 0.7)
         assert (database.idle_transaction_timeout, database.connection_max_lifetime) == (5.0, 3600.0)
 
     def test_what_guards_calls_to_others(self) -> None:
@@ -576,13 +576,13 @@ class TestFaults:
     def test_waits_stay_below_the_deadline_and_the_deadline_below_the_grace(self, tmp_path: Path) -> None:
         (fault,) = faults_of({}, write(tmp_path, "server: {request_deadline: 15s}"))
         assert fault.problem == "15s does not go with server.shutdown_grace = 15s (default)"
-        (fault,) = faults_of({}, write(tmp_path, "server: {request_deadline: 899ms}"))
-        assert fault.remedy == "give at least 900ms, or change database.timeout"
+        (fault,) = faults_of({}, write(tmp_path, "server: {request_deadline: 799ms}"))
+        assert fault.remedy == "give at least 800ms, or change database.timeout"
         faults = faults_of({}, write(tmp_path, "database: {timeout: 400ms}"))
         assert [fault.remedy for fault in faults] == [
-            "give at least 800ms, or change database.command_timeout",
-            "give at least 800ms, or change database.connect_timeout",
-            "give at least 800ms, or change database.busy_timeout",
+            "give at least 700ms, or change database.command_timeout",
+            "give at least 700ms, or change database.connect_timeout",
+            "give at least 700ms, or change database.busy_timeout",
             "give at least 500ms, or change idempotency.wait",
         ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Protocol
 
@@ -12,6 +13,8 @@ from app.errors import ProblemTable, RequestMalformed
 log = logging.getLogger(__name__)
 
 JSON_TYPE = (b"content-type", b"application/json")
+QUIET_S = 1.0
+"""How often a 503 is logged at most."""
 NO_STORE = (b"cache-control", b"no-store")
 
 
@@ -48,6 +51,8 @@ class Gate:
         self.routes = routes
         self.problems = problems
         self._start = start
+        self._quiet_until = 0.0
+        self._untold = 0
         self._stop = stop
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,20 +80,25 @@ class Gate:
     def _problem(self, error: Exception, request: Request) -> tuple[int, Headers, bytes]:
         request_id = request.id.decode("ascii")
         status, headers, body = self.problems.answer(error, request_id)
-        if status >= 500:
-            shown = None if status == 503 else error
+        if status == 503:
+            self._tell_of_refusal(request, request_id, error)
+        elif status >= 500:
             log.error(
-                "%s %s answered %d (request %s): %s",
-                request.method,
-                request.path,
-                status,
-                request_id,
-                error,
-                exc_info=shown,
+                "%s %s answered %d (request %s)", request.method, request.path, status, request_id, exc_info=error
             )
         if status in (408, 413):
             headers = [*headers, (b"connection", b"close")]
         return status, headers, body
+
+    def _tell_of_refusal(self, request: Request, request_id: str, error: Exception) -> None:
+        """Log a 503, and for a second after it only count the others: an outage has thousands."""
+        now = time.monotonic()
+        if now < self._quiet_until:
+            self._untold += 1
+            return
+        more = f"; {self._untold} more since the last of these lines" if self._untold else ""
+        log.error("%s %s answered 503 (request %s): %s%s", request.method, request.path, request_id, error, more)
+        self._quiet_until, self._untold = now + QUIET_S, 0
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()

@@ -19,6 +19,10 @@ class StoreUnavailable(Exception):
         self.reason = reason
 
 
+class Unconfirmed(StoreUnavailable):
+    """The store lost sight of a commit: its rows may be on record or not. Sent again, they are there once."""
+
+
 class StoreRefused(Exception):
     """The store cannot be opened as it is. fault: what is wrong, remedy: what to do about it, a sentence each."""
 

@@ -25,6 +25,10 @@ class Down(StoreUnavailable):
     """The database did not answer as one that works."""
 
 
+class Silent(Down):
+    """No answer came in time; whether the statement took effect is not known."""
+
+
 class Lost(Down):
     """The connection broke; whether the statement took effect is not known."""
 
@@ -55,9 +59,9 @@ class Timeouts(Struct, frozen=True, kw_only=True):
     idle_transaction: the limits that the server itself keeps."""
 
     acquire_s: float = 0.25
-    connect_s: float = 0.8
-    command_s: float = 0.8
-    statement_s: float = 0.7
+    connect_s: float = 0.7
+    command_s: float = 0.7
+    statement_s: float = 0.6
     lock_s: float = 0.1
     idle_transaction_s: float = 5.0
 
@@ -270,7 +274,7 @@ def translated(error: BaseException) -> BaseException:
         case asyncpg.QueryCanceledError():
             return Slow(f"the database did not do it: {error}")
         case TimeoutError():
-            return Down("the database did not answer in time")
+            return Silent("the database did not answer in time")
         case asyncpg.PostgresError() if isinstance(error, _LOST):
             return Lost(f"the connection to the database broke: {error}")
         case asyncpg.PostgresError() if isinstance(error, _VALUE_FAULTS):

@@ -24,7 +24,8 @@ def refusal(error: BaseException, place: str, *, setting: str = "DATABASE_URL") 
             )
         case asyncpg.TargetServerAttributeNotMatched() | asyncpg.ReadOnlySQLTransactionError():
             return StoreRefused(
-                f"The database {place} takes no writes: it is a standby.", "Give the address of the primary."
+                f"The database {place} takes no writes: it is a standby, or set to read only.",
+                "Give the address of the primary.",
             )
         case asyncpg.LockNotAvailableError() | asyncpg.DeadlockDetectedError():
             return StoreRefused(

@@ -27,10 +27,22 @@ from app.store.base import (
     StoredModel,
     StoreRefused,
     StoreUnavailable,
+    Unconfirmed,
 )
 from app.store.postgres import partitions, schema, statements
 from app.store.postgres.keeping import PostgresKeeping
-from app.store.postgres.link import CONNECTING_FAILS, Down, Link, LockBusy, Lost, RowLocked, Session, Slow, Timeouts
+from app.store.postgres.link import (
+    CONNECTING_FAILS,
+    Down,
+    Link,
+    LockBusy,
+    Lost,
+    RowLocked,
+    Session,
+    Silent,
+    Slow,
+    Timeouts,
+)
 from app.store.postgres.refusals import refusal
 from app.store.postgres.spans import DAY_SPANS, Spans, span_of_day
 
@@ -296,7 +308,7 @@ class PostgresStore(PostgresKeeping):
                 return [error]
             # Halves, so that one row among many is found in a few statements.
             half = len(entries) // 2
-            return [*await self._commit(entries[:half]), *await self._commit(entries[half:])]
+            return [*await self._send_entries(entries[:half]), *await self._send_entries(entries[half:])]
         except RowLocked:
             if all([entry.receipt is None for entry in entries]):
                 raise
@@ -361,7 +373,10 @@ class PostgresStore(PostgresKeeping):
                 found = await session.fetch(statement, *values)
                 return found[0]["count"], {(tenant_id, key) for _, tenant_id, key in found if key is not None}
 
-        added, held = await self._guarded(self.write_breaker, insert, len(entries))
+        try:
+            added, held = await self._guarded(self.write_breaker, insert, len(entries))
+        except (Lost, Silent) as error:
+            raise Unconfirmed(str(error)) from error
         recorded = [place for place in sent if (r := entries[place].receipt) is None or (r.tenant_id, r.key) in held]
         answers: list[Receipt | BaseException | None] = [None] * len(entries)
         if added < sum(len(entries[place].rows) for place in recorded):
