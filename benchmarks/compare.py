@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import http.client
 import json
 import os
 import shutil
@@ -31,6 +32,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import mean, median
+from urllib.parse import urlsplit
 
 import msgspec
 from machine import Machine, machine
@@ -51,6 +53,9 @@ READ_PATHS = 1000
 PACKAGES = ("granian", "uvloop", "msgspec", "starlette", "asyncpg", "redis", "fastapi", "uvicorn", "pydantic")
 ASKED_FOR_SIZE = 50
 PAUSE_S = 0.3
+ALONE_REQUESTS = 1000
+ALONE_PAUSE_S = 0.005
+ALONE_TARGET_MS = 5.0
 
 
 class Contender(Struct, frozen=True):
@@ -113,6 +118,19 @@ class Measured(Struct, frozen=True):
         return self.target is None or self.ratio >= self.target
 
 
+class Alone(Struct, frozen=True):
+    """A recorded request at a time on an idle service: milliseconds."""
+
+    name: str
+    p50_ms: float
+    p99_ms: float
+    target_ms: float | None
+
+    @property
+    def met(self) -> bool:
+        return self.target_ms is None or self.p99_ms <= self.target_ms
+
+
 class Comparison(Struct, frozen=True):
     machine: Machine
     body_bytes: float
@@ -121,6 +139,7 @@ class Comparison(Struct, frozen=True):
     connections: int
     seconds: float
     measured: list[Measured]
+    alone: list[Alone]
 
 
 def compare(bodies: Sequence[bytes], seconds: float, rounds: int, connections: int, warm_up_s: float) -> Comparison:
@@ -156,11 +175,34 @@ def compare(bodies: Sequence[bytes], seconds: float, rounds: int, connections: i
                     done = wrk(urls[contender.name], *scripts[contender.name], seconds, connections)
                     found[contender.name].append(done)
                     time.sleep(PAUSE_S)
+            singles = [
+                Alone(name, *alone(urls[name], bodies), target)
+                for name, target in (("SQLite", None), ("PostgreSQL", ALONE_TARGET_MS))
+            ]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     measured = [_measured(contender, found[contender.name], found["bare"]) for contender in CONTENDERS]
     size_in = mean(map(len, bodies))
-    return Comparison(about, round(size_in, 1), answer_bytes, len(bodies), connections, seconds, measured)
+    return Comparison(about, round(size_in, 1), answer_bytes, len(bodies), connections, seconds, measured, singles)
+
+
+def alone(url: str, bodies: Sequence[bytes]) -> tuple[float, float]:
+    """Median and 99th percentile, in ms, of requests made one after the other with a pause between."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
+    took = []
+    for number in range(ALONE_REQUESTS):
+        started = time.perf_counter()
+        connection.request("POST", parts.path, bodies[number % len(bodies)], {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        answer.read()
+        took.append((time.perf_counter() - started) * 1e3)
+        if answer.status != 201:
+            raise SystemExit(f"{url} answered {answer.status}")
+        time.sleep(ALONE_PAUSE_S)
+    connection.close()
+    took.sort()
+    return round(median(took), 3), round(took[len(took) * 99 // 100], 3)
 
 
 @contextlib.contextmanager
@@ -269,12 +311,16 @@ def main() -> None:
         parser.error("wrk is not installed (Debian: apt-get install wrk)")
     bodies = generated(options.profiles) if options.profiles else [EXAMPLE]
     found = compare(bodies, options.seconds, options.rounds, options.connections, options.warm_up)
-    Console(width=None if sys.stdout.isatty() else 140).print(table(found))
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    console.print(table(found))
+    for one in found.alone:
+        target = "" if one.target_ms is None else f", target {one.target_ms:g} ms {'met' if one.met else 'missed'}"
+        console.print(f"one at a time, {one.name}: p50 {one.p50_ms:.2f} ms, p99 {one.p99_ms:.2f} ms{target}")
     if options.json:
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(found)) + b"\n")
     if any(one.errors for one in found.measured):
         raise SystemExit("some requests failed: the figures mean nothing")
-    if options.check and not all(one.met for one in found.measured):
+    if options.check and not all(one.met for one in (*found.measured, *found.alone)):
         raise SystemExit(1)
 
 
