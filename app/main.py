@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+from functools import partial
 
 import msgspec
 
@@ -29,7 +30,7 @@ from app.profiles import read_profile
 from app.records import Recorded, Records
 from app.registry import Registry, select
 from app.resilience.batcher import Overloaded
-from app.resilience.breaker import Breaker
+from app.resilience.breaker import Breaker, State
 from app.resilience.deadline import Deadline, DeadlineExceeded
 from app.resilience.retry import Retry, RetryBudget
 from app.settings import Settings
@@ -165,8 +166,14 @@ def _breaker(name: str, settings: Settings, failures: tuple[type[Exception], ...
         min_calls=chosen.min_calls,
         open_s=chosen.open_for,
         probes=chosen.probes,
-        on_change=lambda old, new: log.warning("the breaker %s was %s and is %s", name, old, new),
+        on_change=partial(_log_change, name),
     )
+
+
+def _log_change(name: str, old: State, new: State) -> None:
+    """A line when a neighbour is given up and one when it is back; none for the probes between."""
+    if (old, new) == ("closed", "open") or new == "closed":
+        log.warning("the breaker %s was %s and is %s", name, old, new)
 
 
 def create_app(settings: Settings) -> Gate:

@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import http.client
 import json
 import os
 import shutil
@@ -32,7 +31,6 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import mean, median
-from urllib.parse import urlsplit
 
 import msgspec
 from machine import Machine, machine
@@ -53,8 +51,6 @@ READ_PATHS = 1000
 PACKAGES = ("granian", "uvloop", "msgspec", "starlette", "asyncpg", "redis", "fastapi", "uvicorn", "pydantic")
 ASKED_FOR_SIZE = 50
 PAUSE_S = 0.3
-ALONE_REQUESTS = 1000
-ALONE_PAUSE_S = 0.005
 ALONE_TARGET_MS = 5.0
 
 
@@ -167,6 +163,11 @@ def compare(bodies: Sequence[bytes], seconds: float, rounds: int, connections: i
                     answer_bytes = size
                 elif contender.kind != "service" and size != answer_bytes:
                     raise SystemExit(f"{contender.name} answers {size} bytes instead of {answer_bytes}")
+            # First, while nothing that was written under load is still on its way to the disk.
+            singles = [
+                alone(name, urls[name], file, seconds, target)
+                for name, target in (("SQLite", None), ("PostgreSQL", ALONE_TARGET_MS))
+            ]
             for contender in CONTENDERS:
                 wrk(urls[contender.name], *scripts[contender.name], warm_up_s, connections)
             found: dict[str, list[Round]] = {contender.name: [] for contender in CONTENDERS}
@@ -175,10 +176,6 @@ def compare(bodies: Sequence[bytes], seconds: float, rounds: int, connections: i
                     done = wrk(urls[contender.name], *scripts[contender.name], seconds, connections)
                     found[contender.name].append(done)
                     time.sleep(PAUSE_S)
-            singles = [
-                Alone(name, *alone(urls[name], bodies), target)
-                for name, target in (("SQLite", None), ("PostgreSQL", ALONE_TARGET_MS))
-            ]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     measured = [_measured(contender, found[contender.name], found["bare"]) for contender in CONTENDERS]
@@ -186,23 +183,10 @@ def compare(bodies: Sequence[bytes], seconds: float, rounds: int, connections: i
     return Comparison(about, round(size_in, 1), answer_bytes, len(bodies), connections, seconds, measured, singles)
 
 
-def alone(url: str, bodies: Sequence[bytes]) -> tuple[float, float]:
-    """Median and 99th percentile, in ms, of requests made one after the other with a pause between."""
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
-    took = []
-    for number in range(ALONE_REQUESTS):
-        started = time.perf_counter()
-        connection.request("POST", parts.path, bodies[number % len(bodies)], {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        answer.read()
-        took.append((time.perf_counter() - started) * 1e3)
-        if answer.status != 201:
-            raise SystemExit(f"{url} answered {answer.status}")
-        time.sleep(ALONE_PAUSE_S)
-    connection.close()
-    took.sort()
-    return round(median(took), 3), round(took[len(took) * 99 // 100], 3)
+def alone(name: str, url: str, bodies: Path, seconds: float, target_ms: float | None) -> Alone:
+    """One caller, who sends the next request when the one before is answered."""
+    done = wrk(url, POST, bodies, seconds, 1)
+    return Alone(name, round(done.p50_us / 1000, 3), round(done.p99_us / 1000, 3), target_ms)
 
 
 @contextlib.contextmanager

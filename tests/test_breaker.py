@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Generator
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import Any
 
 import pytest
@@ -127,11 +127,26 @@ def test_a_call_counts_as_many_times_as_requests_stand_behind_it() -> None:
     assert breaker.state == "open"
 
 
+def test_three_failures_in_a_row_open_it_however_good_the_window_was() -> None:
+    clock = Clock()
+    breaker = make(clock, min_calls=10)
+    made(breaker, weight=100_000)
+    for _ in range(2):
+        made(breaker, Down(), weight=100)
+    assert breaker.state == "closed"
+    made(breaker)
+    for _ in range(3):
+        made(breaker, Down(), weight=3)
+    assert breaker.state == "closed"
+    made(breaker, Down(), weight=1)
+    assert breaker.state == "open"
+
+
 def test_an_open_breaker_does_not_call_and_says_when_to_come_back() -> None:
     clock = Clock()
     breaker = opened(clock, open_s=2)
     clock.now += 0.5
-    with pytest.raises(BreakerOpen, match=r"^neighbour failed .* 1\.5 s$") as refused:
+    with pytest.raises(BreakerOpen, match=r"^neighbour: failed .* 1\.5 s$") as refused:
         Call(breaker)
     assert (refused.value.name, refused.value.retry_after_s) == ("neighbour", 1.5)
     assert (breaker.opened, breaker.rejected) == (1, 1)
@@ -445,7 +460,10 @@ class Ledger:
         total = sum(weight for _, weight, _ in inside)
         failed = sum(weight for _, weight, outcome in inside if "failed" in outcome)
         slow = sum(weight for _, weight, outcome in inside if "slow" in outcome)
-        return total >= self.min_calls and (failed >= self.failure_rate * total or slow >= self.slow_rate * total)
+        row = list(takewhile(lambda event: "failed" in event[2], reversed(self.events)))
+        in_a_row = len(row) >= 3 and sum(weight for _, weight, _ in row) >= self.min_calls
+        shares = failed >= self.failure_rate * total or slow >= self.slow_rate * total
+        return total >= self.min_calls and (shares or in_a_row)
 
     def change(self, state: State, now: float) -> None:
         self.changes.append((state, now))

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import count
-from pathlib import Path
 
 import msgspec
 import pytest

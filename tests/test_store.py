@@ -6,7 +6,6 @@ import asyncio
 import json
 import random
 import signal
-from pathlib import Path
 
 import msgspec
 import pytest

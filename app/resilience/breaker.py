@@ -12,6 +12,9 @@ State = Literal["closed", "open", "half_open"]
 
 BUCKETS = 10
 """Parts of the window; what is counted is forgotten a part at a time."""
+IN_A_ROW = 3
+"""Failures one after the other that open it whatever the window says: under much traffic the good calls before a
+neighbour fell silent would outweigh them for most of the window."""
 MAX_OPEN_S = 10.0
 """A neighbour that is well again is asked again after no more than this, jitter aside."""
 JITTER = 0.1
@@ -28,10 +31,11 @@ class BreakerOpen(Exception):
 
 
 class Breaker:
-    """Stands before one neighbour; opens when too many of the last calls failed or were slow.
+    """Stands before one neighbour; opens when too many of the last calls failed or were slow, or IN_A_ROW failed.
 
     failures: the exceptions that mean the neighbour is not well; any other, such as a refused row, is an answer.
-    failure_rate, slow_rate: the shares of the last window_s seconds at which it opens, once min_calls are in them.
+    failure_rate, slow_rate: the shares of the last window_s seconds at which it opens, once min_calls are in them; as
+    many have to stand behind failures in a row.
     slow_s: a call that takes as long or longer is slow; math.inf for never.
     open_s: how long it stays open, give or take a tenth.  probes: how many calls it then lets through at once; as many
     good ones in a row close it, a bad one opens it again.
@@ -57,6 +61,8 @@ class Breaker:
         "_probing",
         "_proven",
         "_random",
+        "_row_calls",
+        "_row_weight",
         "_slow_rate",
         "_slow_s",
         "_state",
@@ -117,6 +123,8 @@ class Breaker:
         self._until = 0.0
         self._probing = 0
         self._proven = 0
+        self._row_calls = 0
+        self._row_weight = 0
 
     @property
     def state(self) -> State:
@@ -172,6 +180,11 @@ class Breaker:
         if self._state == "closed":
             window = self._window
             window.add(now, weight, failed, slow)
+            if failed:
+                self._row_calls += 1
+                self._row_weight += weight
+            else:
+                self._row_calls = self._row_weight = 0
             if (window.failed or window.slow) and self._is_too_much(window):
                 self._open(now)
         elif failed or slow:
@@ -185,7 +198,9 @@ class Breaker:
     def _is_too_much(self, window: _Window) -> bool:
         total = window.total
         return total >= self._min_calls and (
-            window.failed / total >= self._failure_rate or window.slow / total >= self._slow_rate
+            window.failed / total >= self._failure_rate
+            or window.slow / total >= self._slow_rate
+            or (self._row_calls >= IN_A_ROW and self._row_weight >= self._min_calls)
         )
 
     def _open(self, now: float) -> None:
@@ -196,7 +211,7 @@ class Breaker:
     def _change(self, new: State) -> None:
         old, self._state = self._state, new
         self._changes += 1
-        self._proven = 0
+        self._proven = self._row_calls = self._row_weight = 0
         if self.on_change is not None:
             self.on_change(old, new)
 

@@ -41,6 +41,10 @@ class Slow(StoreUnavailable):
     """The statement took longer than it may, and the server ended it."""
 
 
+class Present(RowRefused):
+    """A row with this id is on record already."""
+
+
 class LockBusy(StoreUnavailable):
     """Another transaction holds what this one needs, for longer than it may wait."""
 
@@ -277,6 +281,8 @@ def translated(error: BaseException) -> BaseException:
             return Silent("the database did not answer in time")
         case asyncpg.PostgresError() if isinstance(error, _LOST):
             return Lost(f"the connection to the database broke: {error}")
+        case asyncpg.UniqueViolationError():
+            return Present(str(error))
         case asyncpg.PostgresError() if isinstance(error, _VALUE_FAULTS):
             return RowRefused(str(error))
         case asyncpg.PostgresError():

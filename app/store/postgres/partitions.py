@@ -88,6 +88,9 @@ async def _make(connection: asyncpg.Connection, month: Month) -> None:
     await connection.execute(
         f"CREATE TABLE {table} (LIKE assessments INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE)"
     )
+    # PERF: an input and its record have 2.2 kB together. Moved out of line, as they would be from 2 kB, a row costs a
+    # fifth more. What is too large for a page still is moved.
+    await connection.execute(f"ALTER TABLE {table} SET (toast_tuple_target = 8160)")
     occupied = "SELECT EXISTS (SELECT 1 FROM assessments_other WHERE id >= $1 AND id < $2)"
     if await connection.fetchval(occupied, *bounds):
         # Whoever reads must see the rows in one place or the other: a query that learnt of the partitions before, and

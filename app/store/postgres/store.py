@@ -37,6 +37,7 @@ from app.store.postgres.link import (
     Link,
     LockBusy,
     Lost,
+    Present,
     RowLocked,
     Session,
     Silent,
@@ -367,14 +368,19 @@ class PostgresStore(PostgresKeeping):
 
         async def insert() -> tuple[int, set[tuple[str, str]]]:
             async with self._writing.session(transaction=bool(local), local=local) as session:
-                if statement is statements.ADD:
+                if statement is not statements.ADD_KEYED:
                     status = await session.execute(statement, *values)
                     return int(status.rpartition(" ")[2]), set()
                 found = await session.fetch(statement, *values)
                 return found[0]["count"], {(tenant_id, key) for _, tenant_id, key in found if key is not None}
 
         try:
-            added, held = await self._guarded(self.write_breaker, insert, len(entries))
+            try:
+                added, held = await self._guarded(self.write_breaker, insert, len(entries))
+            except Present:
+                # Sent again, by us or by someone who never learnt that they were committed.
+                statement = statements.ADD_AGAIN
+                added, held = await self._guarded(self.write_breaker, insert, len(entries))
         except (Lost, Silent) as error:
             raise Unconfirmed(str(error)) from error
         recorded = [place for place in sent if (r := entries[place].receipt) is None or (r.tenant_id, r.key) in held]

@@ -36,7 +36,7 @@ CREATE INDEX assessments_by_business ON assessments (tenant_id, span, business_i
     WHERE business_id IS NOT NULL;
 
 -- A row of a month that has no partition yet is kept, not refused.
-CREATE TABLE assessments_other PARTITION OF assessments DEFAULT;
+CREATE TABLE assessments_other PARTITION OF assessments DEFAULT WITH (toast_tuple_target = 8160);
 
 CREATE TABLE idempotency (
     tenant_id text COLLATE "C" NOT NULL,
