@@ -63,7 +63,8 @@ class Assessor:
     """Assesses profiles and reads assessments back.
 
     today: the proleptic ordinal of the day (UTC) that ages are counted to.
-    commit_timeout_s: how long a commit is waited for.  item_limit_bytes: the most that one item of a batch may hold.
+    commit_timeout_s, batch_timeout_s: how long the commit of one row, or of a batch, is waited for.
+    item_limit_bytes: the most that one item of a batch may hold.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Assessor:
         ids: Uuid7,
         *,
         commit_timeout_s: float,
+        batch_timeout_s: float,
         item_limit_bytes: int,
         today: Callable[[], int] | None = None,
     ) -> None:
@@ -84,6 +86,7 @@ class Assessor:
         self.records = records
         self.ids = ids
         self._commit = Deadline(commit_timeout_s)
+        self._batch_commit = Deadline(batch_timeout_s)
         self._item_limit_bytes = item_limit_bytes
         self._today = today or _today
 
@@ -148,7 +151,7 @@ class Assessor:
 
     async def record_each(self, scored: Scored) -> list[Answer | Exception]:
         """Record the rows of a batch; the outcomes as they are after that. One that fails, fails alone."""
-        errors = iter(await self._commit.run(self.store.add_each(scored.rows)))
+        errors = iter(await self._batch_commit.run(self.store.add_each(scored.rows)))
         return [_settled(o, next(errors)) if isinstance(o, Answer) else o for o in scored.outcomes]
 
     async def record_together(
@@ -157,7 +160,7 @@ class Assessor:
         """Record a batch under its key, all of it or nothing; the receipt of the same request from before, if any."""
         ids = tuple([outcome.id if isinstance(outcome, Answer) else None for outcome in scored.outcomes])
         receipt = self._receipt(tenant_id, keyed, 200, ids, full, body, scored.as_of)
-        return await self._commit.run(self.store.add(scored.rows, receipt))
+        return await self._batch_commit.run(self.store.add(scored.rows, receipt))
 
     async def repeat_batch(self, receipt: Receipt, items: Sequence[bytes]) -> list[Answer | Exception]:
         """The outcomes of an earlier batch of the same items: those recorded from their records, the others as they are

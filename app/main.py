@@ -195,6 +195,7 @@ def create_app(settings: Settings) -> Gate:
         records,
         Uuid7(),
         commit_timeout_s=timeout_s,
+        batch_timeout_s=server.request_deadline,
         item_limit_bytes=server.body_limit,
     )
     deadline = Deadline(server.request_deadline)

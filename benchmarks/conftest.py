@@ -32,7 +32,16 @@ def assessor_on(store: Store) -> Assessor:
     chosen = settings.load({}).settings
     registry = Registry(select(chosen.model))
     records = Records(registry, store, Tiers(chosen).of_assessments(), 10.0)
-    return Assessor(registry, Watchlist(), store, records, Uuid7(), commit_timeout_s=10.0, item_limit_bytes=1 << 20)
+    return Assessor(
+        registry,
+        Watchlist(),
+        store,
+        records,
+        Uuid7(),
+        commit_timeout_s=10.0,
+        batch_timeout_s=10.0,
+        item_limit_bytes=1 << 20,
+    )
 
 
 class Figure(Struct, frozen=True):
