@@ -117,7 +117,7 @@ def test_while_the_database_stands_still_callers_learn_of_it_and_nothing_piles_u
             breakable.resume()
             callers.wait_for_acknowledged(1, RECOVERY_LIMIT_S)
             wait_until(lambda: held(worker).files <= before.files, "nothing is left open", RECOVERY_LIMIT_S)
-        assert client.get("/v1/assessments").status == 200
+        wait_until(lambda: client.get("/v1/assessments").status == 200, "lists are answered again", RECOVERY_LIMIT_S)
         assert crowd.lost == 0
         callers.check(url, service)
 
