@@ -7,12 +7,17 @@ an account that may create databases, and a Redis database that may be emptied.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
 from databases import PgBouncer, Postgres, Valkey, command, create_database, database_name, drop_database, migrated
 from hypothesis import HealthCheck, settings
 from service import Client, Service, serving
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell has its background jobs ignore Ctrl-C, and what the tests start would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("kyb", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.load_profile("kyb")
