@@ -5,8 +5,8 @@
 
 The rows are generated in the database, over the last three months, with short inputs. Then both tables are measured in
 turns, round by round: rows of the usual size are recorded in group commits of 50, assessments are read by their ids,
-50 at a time, from anywhere in the table, and lists of 50 are read, all and those of one business. A ratio is the median
-of the rounds' own.
+one and 50 at a time, from anywhere in the table, and lists of 50 are read, all and those of one business. A ratio is
+the median of the rounds' own.
 """
 
 from __future__ import annotations
@@ -105,6 +105,9 @@ class Grown:
         found = await self.store.get_each("default", random.sample(self.ids, BURST))
         assert all(found)
 
+    async def read_one(self) -> None:
+        assert await self.store.get("default", random.choice(self.ids))
+
     async def list_newest(self) -> None:
         assert len(await self.store.page("default", limit=BURST)) == BURST
 
@@ -114,6 +117,7 @@ class Grown:
 
 ACTS: dict[str, Callable[[Grown], Awaitable[None]]] = {
     "record 50": Grown.record,
+    "read one by id": Grown.read_one,
     "read 50 by id": Grown.read,
     "list newest 50": Grown.list_newest,
     "list of a business": Grown.list_business,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from app import ids
 
-SPAN_ROWS = 50_000
+SPAN_ROWS = 200_000
 """Rows that one process puts into a span before it starts the next of the day."""
 DAY_SPANS = 4096
 """Spans of a day: they begin with the day's number times this."""
