@@ -73,7 +73,7 @@ class Cache(Generic[V]):
         decode: Callable[[bytes], V],
         size: Callable[[V], int],
         claim_ttl_s: float = 1.0,
-        wait_s: float = 0.5,
+        wait_s: float = 0.65,
     ) -> None:
         if not name or ":" in name:
             raise ValueError(f"the name of a cache is part of keys and must be without a colon, not {name!r}")
