@@ -715,6 +715,13 @@ def test_a_connection_that_grew_old_is_replaced_and_the_spare_ones_stay_open(red
         for connection in (*held, third):
             await pool.release(connection)
         assert (pool.idle, pool.in_use) == (2, 0)
+        sockets_before = {socket_of(connection) for connection in (*held, third) if connection.is_connected}
+        now_s = 310
+        await pool.renew()
+        sockets_after = {socket_of(connection) for connection in (*held, third) if connection.is_connected}
+        assert len(sockets_after) == 2
+        assert not sockets_before & sockets_after
+        assert (pool.idle, pool.in_use) == (2, 0)
         await pool.disconnect()
         await until(lambda: open_sockets() <= sockets)
 

@@ -39,8 +39,8 @@ class Pool(BlockingConnectionPool):
     """A pool that never waits long and renews its connections.
 
     connections: the most there are.  min_idle: how many of them stay open when nobody uses them.
-    max_age_s: a connection older than this is closed when it comes back, and replaced where fewer than min_idle would
-    be left open; up to a tenth earlier, so that many do not go at once.
+    max_age_s: a connection older than this is closed when it comes back or `renew` finds it, and replaced where fewer
+    than min_idle would be left open; up to a tenth earlier, so that many do not go at once.
     timeout_s: for making a connection.  acquire_timeout_s: for waiting that one comes back.
     What the URL says of timeouts, retries or the pool's size is overruled.
 
@@ -108,6 +108,16 @@ class Pool(BlockingConnectionPool):
                 held.append(await self.take())
         finally:
             for connection in held:
+                await self.release(connection)
+
+    async def renew(self) -> None:
+        """Close what grew too old unused, and replace it as far as min_idle says. To be called now and then."""
+        resting, in_use = self._available_connections, self._in_use_connections
+        for connection in tuple(resting):
+            # While another was renewed, this one may have been taken.
+            if connection in resting and self._is_old(connection):
+                resting.remove(connection)
+                in_use.add(connection)
                 await self.release(connection)
 
     async def take(self) -> AbstractConnection:

@@ -6,13 +6,14 @@ import asyncio
 from asyncio import Future
 from collections import Counter
 from collections.abc import Sequence
+from contextvars import Context
 from functools import partial
 from typing import Final, NamedTuple, TypeVar
 
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.cache.pipeline import Answer, Command, exchange
-from app.cache.pool import FAILURES, Pool
+from app.cache.pool import AGE_JITTER, FAILURES, Pool
 from app.resilience.batcher import Batcher, Closed, Overloaded
 from app.resilience.breaker import Breaker, BreakerOpen
 from app.resilience.deadline import Deadline, DeadlineExceeded
@@ -63,7 +64,7 @@ class Shared:
     of all keys. So what a process asks for is done in that order, and a read never sees less than the writes before it.
     """
 
-    __slots__ = ("_batcher", "_busy", "_deadline", "_patience_s", "breaker", "errors", "pool")
+    __slots__ = ("_batcher", "_busy", "_deadline", "_patience_s", "_renewal", "_renewal_s", "breaker", "errors", "pool")
 
     def __init__(
         self,
@@ -87,6 +88,8 @@ class Shared:
             acquire_timeout_s=acquire_timeout_s,
         )
         self.breaker = breaker
+        self._renewal: asyncio.Task[None] | None = None
+        self._renewal_s = max_age_s * AGE_JITTER
         self._patience_s = timeout_s + acquire_timeout_s
         self._deadline = Deadline(self._patience_s)
         self._batcher: Batcher[Command, Answer | None] = Batcher(self._send, max_batch, max_queue)
@@ -100,14 +103,23 @@ class Shared:
 
     async def open(self) -> None:
         """Open the connections that are kept open. Where Redis is away, that is counted, and tried again when used."""
+        self._renewal = asyncio.get_running_loop().create_task(self._renew(), name="redis-renewal", context=Context())
         try:
             await self.pool.warm()
         except FAILURES as error:
             self.errors[_reason(error)] += 1
 
     async def close(self) -> None:
-        """Send what waits, then close all connections; from the call on, everything is as if Redis was away."""
+        """Send what waits, then close all connections; from the call on, everything is as if Redis was away.
+
+        Raises what ended the renewal of connections before, if anything did.
+        """
         await self._batcher.close()
+        if self._renewal is not None:
+            self._renewal.cancel()
+            await asyncio.wait((self._renewal,))
+            if not self._renewal.cancelled():
+                self._renewal.result()
         try:
             await self.pool.disconnect()
         except FAILURES as error:
@@ -139,6 +151,12 @@ class Shared:
         """Delete the keys, then tell the channel; whether both were done."""
         told = asyncio.gather(self._post(Command((b"DEL", *keys))), self._post(Command((b"PUBLISH", channel, message))))
         return None not in (await self._wait(told) or (None,))
+
+    async def _renew(self) -> None:
+        """Renew old connections also while nobody asks for one."""
+        while True:
+            await asyncio.sleep(self._renewal_s)
+            await self.pool.renew()
 
     def _post(self, command: Command) -> Future[Answer | None]:
         """Have a command done with the next batch. The future gives None where it was not."""
