@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from asyncio import timeout
+from asyncio import StreamWriter, timeout
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -25,10 +25,13 @@ FAILURES: tuple[type[Exception], ...] = (RedisError, OSError)
 class _Telling:
     """What every kind of connection here does besides: a write to one that was just cut is told as a failure.
 
-    uvloop raises RuntimeError there, asyncio's own loop nothing.
+    uvloop raises RuntimeError there, asyncio's own loop AttributeError or nothing, as the version of Python has it.
     """
 
     async def send_packed_command(self, *args: Any, **options: Any) -> None:
+        writer: StreamWriter | None = self._writer  # type: ignore[attr-defined]
+        if writer is not None and writer.is_closing():
+            raise RedisConnectionError("the connection was cut")
         try:
             await super().send_packed_command(*args, **options)  # type: ignore[misc]
         except RuntimeError as error:

@@ -14,6 +14,7 @@ from asyncpg.pgproto.pgproto import UUID
 
 from app.resilience.batcher import Batcher, Closed, Overloaded
 from app.resilience.breaker import Breaker
+from app.resilience.deadline import remaining_s
 from app.store.base import KeyBusy, KeyReused, Receipt, Row, RowRefused, StoreUnavailable, Unconfirmed
 from app.store.postgres import statements
 from app.store.postgres.link import Link, LockBusy, Lost, Present, RowLocked, Silent
@@ -25,6 +26,8 @@ MAX_STATEMENT_ROWS = 1024
 MAX_STATEMENT_BYTES = 16 * 1024 * 1024
 NO_ID = bytes(16)
 KEY_POLL_S = 0.05
+ANSWER_S = 0.2
+"""What is left of the caller's deadline for telling them that their key is busy."""
 BUSY_KEYS_S = 0.2
 """How long keys that are busy elsewhere may hold up those that are recorded together with them."""
 BRIEFLY = "SET LOCAL lock_timeout = 10"
@@ -82,8 +85,10 @@ class PostgresWriting(ABC):
             return refused
 
     async def _wait_for_key(self, receipt: Receipt) -> Receipt | None:
-        """Whoever holds the key may be done in a moment. Raises KeyBusy when that moment is over."""
-        end = time.monotonic() + self._key_wait_s
+        """Whoever holds the key may be done in a moment. Raises KeyBusy when that moment is over, and in time."""
+        left_s = remaining_s()
+        patience_s = self._key_wait_s if left_s is None else min(self._key_wait_s, left_s - ANSWER_S)
+        end = time.monotonic() + patience_s
         while time.monotonic() < end:
             await asyncio.sleep(KEY_POLL_S)
             try:
