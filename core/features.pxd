@@ -2,16 +2,13 @@ from cpython.object cimport PyObject
 cimport cython
 from libc.stdint cimport int32_t, uint8_t, uint64_t
 
+from core.fields cimport Slot
 from core.ratios cimport N_STATEMENT, Books, Distress
 
 cdef enum:
     MAX_NODES = 32                   # structs of profile and evidence
     MAX_COUNTRY_FIELDS = 16
     FEW_COUNTRIES = 64               # of one profile, without an allocation
-
-cdef struct Slot:                    # a field of a struct type
-    PyObject* owner                  # the struct's type, checked before the offset is used
-    Py_ssize_t offset
 
 cdef struct Node:                    # a struct inside profile or evidence
     int32_t parent

@@ -3,26 +3,26 @@
 
 # Design: profile and evidence are msgspec structs. A field is read at its slot's offset, taken from the type's own
 member descriptor, after checking that the object is of exactly that type: a pointer load instead of an attribute
-look-up (PERF: benchmarks/test_core.py::test_features). Objects stay borrowed: the profile holds them for the length of
-the call. Lists of countries become lists of numbers once, however many features ask for them. An extractor holds no
-state of a profile, so threads may share one.
+look-up (core.fields; PERF: benchmarks/test_core.py::test_features). Objects stay borrowed: the profile holds them for
+the length of the call. Lists of countries become lists of numbers once, however many features ask for them. An
+extractor holds no state of a profile, so threads may share one.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING
-from cpython.datetime cimport (
-    PyDate_Check, PyDateTime_GET_DAY, PyDateTime_GET_MONTH, PyDateTime_GET_YEAR, import_datetime,
-)
+from cpython.datetime cimport PyDate_Check, PyDateTime_GET_YEAR, import_datetime
 from cpython.dict cimport PyDict_GetItemWithError
-from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
-from cpython.list cimport PyList_CheckExact, PyList_GET_ITEM, PyList_GET_SIZE
-from cpython.long cimport PyLong_AsDouble, PyLong_AsLong, PyLong_CheckExact
+from cpython.float cimport PyFloat_AS_DOUBLE
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.long cimport PyLong_AsLong
 from cpython.object cimport PyObject
-from cpython.unicode cimport PyUnicode_CheckExact
 from libc.math cimport NAN, isnan
 from libc.stdint cimport int32_t, uint8_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, strlen
+from libc.string cimport memcpy
 
+from core.fields cimport (
+    Slot, as_code, as_flag, as_list, as_number, as_text, has_shape, is_exactly, mismatch, ordinal, read_field, slot_of,
+)
 from core.memory cimport new_array
 from core.ratios cimport N_DISTRESS, N_STATEMENT, Books, Distress, amount, compute_distress, count_statement_faults
 from core.rounding cimport round9
@@ -32,32 +32,6 @@ from core.ratios import FLOW_FIELDS, STATEMENT_FIELDS
 from core.validity import DAYS_AHEAD, MAX_SHARES_PCT, ProfileInvalid, profile_faults
 
 __all__ = ["Extractor", "feature_row"]
-
-cdef extern from "Python.h":
-    bint PyUnicode_IS_ASCII(object text) noexcept
-    Py_ssize_t PyUnicode_GET_LENGTH(object text) noexcept
-    void* PyUnicode_DATA(object text) noexcept
-
-cdef extern from *:
-    """
-    #include <structmember.h>
-    static Py_ssize_t member_offset(PyObject* descriptor) {
-        if (!Py_IS_TYPE(descriptor, &PyMemberDescr_Type)) return -1;
-        return ((PyMemberDescrObject*)descriptor)->d_member->offset;
-    }
-    static inline PyObject* slot_value(PyObject* object, Py_ssize_t offset) {
-        PyObject* value = *(PyObject**)((char*)object + offset);
-        return value == Py_None ? NULL : value;
-    }
-    static inline int is_exactly(PyObject* object, PyObject* type) { return (PyObject*)Py_TYPE(object) == type; }
-    static inline int is_true(PyObject* object) { return object == Py_True; }
-    static inline int is_bool(PyObject* object) { return PyBool_Check(object); }
-    """
-    Py_ssize_t member_offset(object descriptor)
-    PyObject* slot_value(PyObject* object, Py_ssize_t offset) noexcept
-    bint is_exactly(PyObject* object, PyObject* type) noexcept
-    bint is_true(PyObject* object) noexcept
-    bint is_bool(PyObject* object) noexcept
 
 import_datetime()
 
@@ -75,37 +49,6 @@ NO_CHOICE = 4
 cdef double DAYS_A_YEAR = 365.25
 cdef double SHARES_LIMIT = MAX_SHARES_PCT
 cdef int AHEAD = DAYS_AHEAD
-cdef int[13] DAYS_BEFORE = [0, 0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334]
-
-
-cdef Slot _slot(object owner, str name) except *:
-    """The slot of a struct's field. Raises TypeError for a type whose fields are not plain slots."""
-    for base in owner.__mro__:
-        descriptor = base.__dict__.get(name)
-        if descriptor is not None:
-            offset = member_offset(descriptor)
-            if offset > 0:
-                return Slot(<PyObject*>owner, offset)
-    raise TypeError(f"{owner.__name__}.{name} is not a slot of a struct")
-
-
-cdef inline int _ordinal(object date) noexcept:
-    """Proleptic Gregorian ordinal, as date.toordinal()."""
-    cdef int year = PyDateTime_GET_YEAR(date), month = PyDateTime_GET_MONTH(date), before = year - 1
-    cdef bint leap = (year % 4 == 0) and (year % 100 != 0 or year % 400 == 0)
-    cdef int day = DAYS_BEFORE[month] + (leap and month > 2) + PyDateTime_GET_DAY(date)
-    return before * 365 + before // 4 - before // 100 + before // 400 + day
-
-
-cdef int _mismatch(PyObject* value, str wanted) except -1:
-    raise TypeError(f"a {wanted} was expected, not {type(<object>value).__name__}")
-
-
-cdef inline PyObject* _read(PyObject* struct, const Slot* slot) except? NULL:
-    """A field's value, borrowed; NULL where it is None."""
-    if not is_exactly(struct, slot.owner):
-        raise TypeError(f"{(<object>slot.owner).__name__} was expected, not {type(<object>struct).__name__}")
-    return slot_value(struct, slot.offset)
 
 
 cdef inline bint _can_be(PyObject* value, const Source* source, int last) except -1:
@@ -113,63 +56,10 @@ cdef inline bint _can_be(PyObject* value, const Source* source, int last) except
     if value == NULL:
         return True
     if source.shape != NULL:
-        return _has_shape(_text(value), source.shape)
+        return has_shape(as_text(value), source.shape)
     if not PyDate_Check(<object>value):
-        _mismatch(value, "date")
-    return _ordinal(<object>value) <= last
-
-
-cdef inline bint _has_shape(PyObject* text, const char* shape) noexcept:
-    """Whether a text is made as catalogue.Field.shape says."""
-    cdef const uint8_t* p
-    cdef Py_ssize_t i, n = strlen(shape)
-    if not PyUnicode_IS_ASCII(<object>text) or PyUnicode_GET_LENGTH(<object>text) != n:
-        return False
-    p = <const uint8_t*>PyUnicode_DATA(<object>text)
-    for i in range(n):
-        if not ((65 <= p[i] <= 90 and shape[i] != 57) or (48 <= p[i] <= 57 and shape[i] != 65)):
-            return False
-    return True
-
-
-cdef inline double _number(PyObject* value) except? -7.0:
-    if value == NULL:
-        return NAN
-    if PyFloat_CheckExact(<object>value):
-        return PyFloat_AS_DOUBLE(<object>value)
-    if not PyLong_CheckExact(<object>value):
-        _mismatch(value, "number")
-    return PyLong_AsDouble(<object>value)
-
-
-cdef inline double _flag(PyObject* value) except? -7.0:
-    if value == NULL:
-        return NAN
-    if not is_bool(value):
-        _mismatch(value, "flag")
-    return is_true(value)
-
-
-cdef inline PyObject* _list(PyObject* value) except? NULL:
-    if value != NULL and not PyList_CheckExact(<object>value):
-        _mismatch(value, "list")
-    return value
-
-
-cdef inline PyObject* _text(PyObject* value) except? NULL:
-    if value != NULL and not PyUnicode_CheckExact(<object>value):
-        _mismatch(value, "text")
-    return value
-
-
-cdef inline double _code(PyObject* value, PyObject* codes) except? -7.0:
-    cdef PyObject* code
-    if value == NULL:
-        return NAN
-    code = PyDict_GetItemWithError(<object>codes, <object>_text(value))
-    if code == NULL:
-        raise ValueError(f'"{<object>value}" is not one of {", ".join(<object>codes)}')
-    return PyLong_AsLong(<object>code)
+        mismatch(value, "date")
+    return ordinal(<object>value) <= last
 
 
 cdef class Extractor:
@@ -192,7 +82,7 @@ cdef class Extractor:
             raise ValueError(f"the profile has more than {MAX_NODES} structs")
         self.nodes = <Node*>new_array(self.n_nodes, sizeof(Node))
         for i, node in enumerate(plan.nodes, 2):
-            self.nodes[i] = Node(node.parent, _slot(node.owner, node.name), <PyObject*>node.type)
+            self.nodes[i] = Node(node.parent, slot_of(node.owner, node.name), <PyObject*>node.type)
             self._kept.append(node.type)
         self.n_countries, self.n_checked = len(plan.country_sources), len(plan.checked_sources)
         if self.n_countries > MAX_COUNTRY_FIELDS:
@@ -209,30 +99,30 @@ cdef class Extractor:
         self._plan_ops(plan.ops)
         self.statement_slots = <Slot*>new_array(N_STATEMENT + 1, sizeof(Slot))
         for i, name in enumerate(STATEMENT_FIELDS):
-            self.statement_slots[i] = _slot(plan.statement_type, name)
+            self.statement_slots[i] = slot_of(plan.statement_type, name)
             self.is_flow[i] = name in FLOW_FIELDS
-        self.statement_slots[N_STATEMENT] = _slot(plan.statement_type, "period_months")
-        self.period_end = _slot(plan.statement_type, "period_end")
+        self.statement_slots[N_STATEMENT] = slot_of(plan.statement_type, "period_months")
+        self.period_end = slot_of(plan.statement_type, "period_end")
         self.current_node, self.prior_node = plan.statements
         self.financials_node, financials = plan.financials
-        self.listed, self.manufacturer = _slot(financials, "listed"), _slot(financials, "manufacturer")
-        self.currency = _slot(financials, "currency")
+        self.listed, self.manufacturer = slot_of(financials, "listed"), slot_of(financials, "manufacturer")
+        self.currency = slot_of(financials, "currency")
         self.industry_node, owner, name, industry = plan.industry
-        self.industry = _slot(owner, name)
-        self.industry_scheme, self.industry_code = _slot(industry, "scheme"), _slot(industry, "code")
+        self.industry = slot_of(owner, name)
+        self.industry_scheme, self.industry_code = slot_of(industry, "scheme"), slot_of(industry, "code")
         self.shares_node, owner, name, member, member_name = plan.shares
-        self.owners, self.share_pct = _slot(owner, name), _slot(member, member_name)
+        self.owners, self.share_pct = slot_of(owner, name), slot_of(member, member_name)
 
     cdef int _plan_source(self, Source* out, source) except -1:
         out.node = source.node
         shape = source.shape.encode()
         self._kept.append(shape)
         out.shape = PyBytes_AS_STRING(shape) if shape else NULL
-        out.slot = _slot(source.owner, source.name)
+        out.slot = slot_of(source.owner, source.name)
         out.is_list = "[]" in source.path
         out.in_member = source.member is not None
         if out.in_member:
-            out.member = _slot(source.member, source.member_name)
+            out.member = slot_of(source.member, source.member_name)
         return 0
 
     cdef int _plan_ops(self, ops) except -1:
@@ -248,10 +138,10 @@ cdef class Extractor:
             out = &self.ops[i]
             out.kind, out.node, out.distress = KINDS[op.kind], op.node, op.distress
             if op.owner is not None:
-                out.slot = _slot(op.owner, op.name)
+                out.slot = slot_of(op.owner, op.name)
             if op.member is not None:
                 out.has_member = True
-                out.member = _slot(op.member, op.member_name) if op.member_name else Slot(<PyObject*>op.member, 0)
+                out.member = slot_of(op.member, op.member_name) if op.member_name else Slot(<PyObject*>op.member, 0)
             if op.codes is not None:
                 self._kept.append(op.codes)
                 out.values = <PyObject*>op.codes
@@ -261,7 +151,7 @@ cdef class Extractor:
             for where in op.where:
                 self._kept.append(where.values)
                 self.wheres[n_where] = Where(
-                    _slot(where.owner, where.name), KINDS[where.kind], where.missing, where.first_interval,
+                    slot_of(where.owner, where.name), KINDS[where.kind], where.missing, where.first_interval,
                     where.n_intervals, where.codes, <PyObject*>where.values,
                 )
                 n_where += 1
@@ -273,7 +163,7 @@ cdef class Extractor:
             elif op.given:
                 out.first, out.count = n_given, len(op.given)
                 for node, owner, name in op.given:
-                    self.given[n_given] = Node(node, _slot(owner, name), NULL)
+                    self.given[n_given] = Node(node, slot_of(owner, name), NULL)
                     n_given += 1
             elif op.numerator:
                 out.first, out.count, out.n_denominator = n_linear, len(op.numerator), len(op.denominator)
@@ -341,7 +231,7 @@ cdef class Extractor:
                 x = 0
                 for j in range(op.first, op.first + op.count):
                     value = at[self.given[j].parent]
-                    x += value != NULL and _read(value, &self.given[j].slot) != NULL
+                    x += value != NULL and read_field(value, &self.given[j].slot) != NULL
             elif op.kind <= MEMBER:
                 x = self._worst(op, countries)
             elif op.kind <= INDUSTRY_MEMBER:
@@ -365,13 +255,13 @@ cdef class Extractor:
         at[0], at[1] = <PyObject*>profile, <PyObject*>findings
         for i in range(2):
             if not is_exactly(at[i], self.roots[i]):
-                _mismatch(at[i], (<object>self.roots[i]).__name__)
+                mismatch(at[i], (<object>self.roots[i]).__name__)
         for i in range(2, self.n_nodes):
             value = at[self.nodes[i].parent]
             if value != NULL:
-                value = _read(value, &self.nodes[i].slot)
+                value = read_field(value, &self.nodes[i].slot)
                 if value != NULL and not is_exactly(value, self.nodes[i].type):
-                    _mismatch(value, (<object>self.nodes[i].type).__name__)
+                    mismatch(value, (<object>self.nodes[i].type).__name__)
             at[i] = value
         return 0
 
@@ -379,15 +269,15 @@ cdef class Extractor:
         """One field: a number, a flag, a category's code, or the age of a date."""
         cdef PyObject* value = at[op.node]
         if value != NULL:
-            value = _read(value, &op.slot)
+            value = read_field(value, &op.slot)
         if op.kind == NUMBER:
-            return round9(_number(value))
+            return round9(as_number(value))
         if op.kind == FLAG:
-            return _flag(value)
+            return as_flag(value)
         if op.kind == CATEGORY:
-            return _code(value, op.values)
+            return as_code(value, op.values)
         # _values_can_be has seen that it is a date
-        return NAN if value == NULL else round9((as_of - _ordinal(<object>value)) / DAYS_A_YEAR)
+        return NAN if value == NULL else round9((as_of - ordinal(<object>value)) / DAYS_A_YEAR)
 
     cdef double _ratio(self, const Op* op, const Books* books) noexcept:
         cdef double divisor, x = self._linear(op.first, op.count, books)
@@ -419,17 +309,17 @@ cdef class Extractor:
             found.first, found.count = out.count, 0
             value = at[source.node]
             if value != NULL:
-                value = _read(value, &source.slot)
+                value = read_field(value, &source.slot)
             found.unknown = value == NULL
             k = 0
             while value != NULL:
                 member = value
                 if source.is_list:
-                    if k >= PyList_GET_SIZE(<object>_list(value)):
+                    if k >= PyList_GET_SIZE(<object>as_list(value)):
                         break
                     member = <PyObject*>PyList_GET_ITEM(<object>value, k)
                     if source.in_member:
-                        member = _read(member, &source.member)
+                        member = read_field(member, &source.member)
                 if member == NULL:
                     found.unknown = True
                 else:
@@ -447,7 +337,7 @@ cdef class Extractor:
         return True
 
     cdef int _country_number(self, PyObject* text) except -2:
-        cdef PyObject* number = PyDict_GetItemWithError(self._country_index, <object>_text(text))
+        cdef PyObject* number = PyDict_GetItemWithError(self._country_index, <object>as_text(text))
         return PyLong_AsLong(<object>number) if number != NULL else self.plan.countries.find(<object>text)
 
     cdef bint _values_can_be(self, PyObject** at, int last) except -1:
@@ -461,17 +351,17 @@ cdef class Extractor:
             source = &self.checked[i]
             value = at[source.node]
             if value != NULL:
-                value = _read(value, &source.slot)
+                value = read_field(value, &source.slot)
             if value == NULL:
                 continue
             if not source.is_list:
                 if not _can_be(value, source, last):
                     return False
                 continue
-            for k in range(PyList_GET_SIZE(<object>_list(value))):
+            for k in range(PyList_GET_SIZE(<object>as_list(value))):
                 member = <PyObject*>PyList_GET_ITEM(<object>value, k)
                 if source.in_member:
-                    member = _read(member, &source.member)
+                    member = read_field(member, &source.member)
                 if not _can_be(member, source, last):
                     return False
         return True
@@ -481,11 +371,11 @@ cdef class Extractor:
         cdef double total = 0, share
         cdef Py_ssize_t k
         if owners != NULL:
-            owners = _list(_read(owners, &self.owners))
+            owners = as_list(read_field(owners, &self.owners))
         if owners == NULL:
             return True
         for k in range(PyList_GET_SIZE(<object>owners)):
-            share = _number(_read(<PyObject*>PyList_GET_ITEM(<object>owners, k), &self.share_pct))
+            share = as_number(read_field(<PyObject*>PyList_GET_ITEM(<object>owners, k), &self.share_pct))
             if not isnan(share):
                 total += share
         return round9(total) <= SHARES_LIMIT
@@ -497,10 +387,11 @@ cdef class Extractor:
         cdef PyObject* code
         cdef PyObject* found
         if value != NULL:
-            value = _read(value, &self.industry)
+            value = read_field(value, &self.industry)
         if value == NULL:
             return -1
-        scheme, code = _text(_read(value, &self.industry_scheme)), _text(_read(value, &self.industry_code))
+        scheme = as_text(read_field(value, &self.industry_scheme))
+        code = as_text(read_field(value, &self.industry_code))
         if scheme == NULL or code == NULL:
             raise TypeError("an industry has a scheme and a code")
         key = (<object>scheme, <object>code)
@@ -518,16 +409,16 @@ cdef class Extractor:
         self._read_statement(at[self.prior_node], books.prior)
         if financials == NULL:
             return 0
-        flag = _flag(_read(financials, &self.listed))
+        flag = as_flag(read_field(financials, &self.listed))
         books.listed = -1 if isnan(flag) else <int>flag
-        flag = _flag(_read(financials, &self.manufacturer))
+        flag = as_flag(read_field(financials, &self.manufacturer))
         books.manufacturer = -1 if isnan(flag) else <int>flag
-        value = _text(_read(financials, &self.currency))
+        value = as_text(read_field(financials, &self.currency))
         if value != NULL:
             value = PyDict_GetItemWithError(self._fx, <object>value)
             if value != NULL:
                 books.dollars = PyFloat_AS_DOUBLE(<object>value)
-        value = NULL if at[self.current_node] == NULL else _read(at[self.current_node], &self.period_end)
+        value = NULL if at[self.current_node] == NULL else read_field(at[self.current_node], &self.period_end)
         if value != NULL:
             value = PyDict_GetItemWithError(self._gnp_index, PyDateTime_GET_YEAR(<object>value) - 1)
             if value != NULL:
@@ -541,10 +432,10 @@ cdef class Extractor:
             for i in range(N_STATEMENT):
                 out[i] = NAN
             return 0
-        months = _number(_read(statement, &self.statement_slots[N_STATEMENT]))
+        months = as_number(read_field(statement, &self.statement_slots[N_STATEMENT]))
         scale = 1.0 if isnan(months) else 12.0 / months
         for i in range(N_STATEMENT):
-            out[i] = amount(_number(_read(statement, &self.statement_slots[i])))
+            out[i] = amount(as_number(read_field(statement, &self.statement_slots[i])))
             if self.is_flow[i] and scale != 1.0:
                 out[i] *= scale
         return 0
@@ -560,7 +451,7 @@ cdef class Extractor:
         cdef bint unknown = False
         cdef Py_ssize_t k
         if members != NULL:
-            members = _list(_read(members, &op.slot))
+            members = as_list(read_field(members, &op.slot))
         if members == NULL:
             return NAN
         for k in range(PyList_GET_SIZE(<object>members)):
@@ -571,8 +462,8 @@ cdef class Extractor:
                 result += 1
                 continue
             if op.has_member:
-                member = _read(member, &op.member)
-            x = _flag(member) if op.kind == ANY else _number(member)
+                member = read_field(member, &op.member)
+            x = as_flag(member) if op.kind == ANY else as_number(member)
             if isnan(x):
                 unknown = True
             elif op.kind == SUM:
@@ -591,15 +482,15 @@ cdef class Extractor:
         cdef bint met
         for w in range(op.first_where, op.first_where + op.n_where):
             where = &self.wheres[w]
-            value = _read(member, &where.slot)
+            value = read_field(member, &where.slot)
             if value == NULL:
                 met = where.missing
             elif where.kind == NUMBER:
-                x, met = round9(_number(value)), False
+                x, met = round9(as_number(value)), False
                 for i in range(where.first_interval, where.first_interval + where.n_intervals):
                     met = met or self.intervals[2 * i] <= x < self.intervals[2 * i + 1]
             else:
-                x = _flag(value) if where.kind == FLAG else _code(value, where.values)
+                x = as_flag(value) if where.kind == FLAG else as_code(value, where.values)
                 met = (where.codes >> <int32_t>x) & 1
             if not met:
                 return False

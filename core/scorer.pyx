@@ -1,14 +1,14 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """The scorer: one model made ready, profiles in, assessed profiles out; each can be recorded, restored and rendered.
 
-# Design: an answer is assembled from bytes prepared per characteristic and attribute when the model is loaded; only
-numbers are formatted for each answer (PERF: benchmarks/test_core.py::test_render). A record holds attributes (their
-points follow) and observed values, not the answer: the model of the same sha256 turns it back into the same bytes.
+# Design: an answer is assembled from bytes prepared when the model is loaded (core.prepared); only numbers are
+formatted for each answer (PERF: benchmarks/test_core.py::test_render). A record holds attributes (their points follow)
+and observed values, not the answer: the model of the same sha256 turns it back into the same bytes.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.math cimport NAN, isnan
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
 
@@ -17,13 +17,12 @@ cimport cython
 from core.features cimport Extractor
 from core.kernel cimport N_CATEGORIES, Card, Line, Outcome
 from core.memory cimport new_array
+from core.prepared cimport PreparedTexts
 from core.ratios cimport N_DISTRESS, Books, Distress, zone_of
 from core.rounding cimport round9, write_hundredths, write_number
-from core.writing cimport Text, put, put_bytes, put_date, put_identity, put_text
+from core.writing cimport put, put_bytes, put_date, put_identity, put_text
 
-from core.fragments import Fragments
 from core.plan import card_plan
-from core.ratios import INPUTS, MODELS
 from core.validity import ProfileInvalid
 
 __all__ = ["RECORD_FORMAT", "Assessed", "RecordDamaged", "Scorer"]
@@ -70,28 +69,7 @@ cdef class Scorer:
     cdef readonly object model
     cdef readonly Card card
     cdef readonly Extractor extractor
-    cdef list _kept
-    cdef Text* reason_heads              # per attribute, all characteristics end to end
-    cdef Text* reason_tails
-    cdef int32_t n_attributes            # of all characteristics
-    cdef Text* codes                     # observed value of a category, per characteristic and code
-    cdef int32_t* first_code
-    cdef int32_t* n_codes
-    cdef Text* category_heads
-    cdef Text* category_tails
-    cdef int32_t* category_order
-    cdef Text* overrides
-    cdef Text* floors
-    cdef int32_t* floor_above            # the next higher floor of the same category, -1 = none
-    cdef Text* distress_heads
-    cdef Text* zones                     # three per distress model
-    cdef Text* inputs                    # names of a distress model's inputs
-    cdef int32_t* first_input
-    cdef uint32_t input_masks[N_DISTRESS]
-    cdef Text level_texts[4]
-    cdef Text decision_texts[3]
-    cdef Text base_text, tail
-    cdef Py_ssize_t full_bytes           # upper bound of the prepared part of an answer
+    cdef PreparedTexts texts             # of which answers are assembled
     cdef readonly int n_number_lines
     cdef readonly Py_ssize_t record_bytes   # the most that a record can have
     cdef char* scratch
@@ -104,32 +82,7 @@ cdef class Scorer:
         if self.card.n_lines > MAX_LINES:
             raise ValueError(f"a model has at most {MAX_LINES} characteristics")
         self.extractor = Extractor(model, catalogue)
-        fragments = Fragments(model)
-        self._kept = []
-        self.n_attributes = len(fragments.reason_heads)
-        self.reason_heads = self._texts(fragments.reason_heads)
-        self.reason_tails = self._texts(fragments.reason_tails)
-        self.codes = self._texts(fragments.codes)
-        self.first_code = self._integers(fragments.first_code)
-        self.n_codes = self._integers(fragments.n_codes)
-        self.category_heads = self._texts(fragments.category_heads)
-        self.category_tails = self._texts(fragments.category_tails)
-        self.category_order = self._integers(fragments.category_order)
-        self.overrides = self._texts(fragments.overrides)
-        self.floors = self._texts(fragments.floors)
-        self.floor_above = self._integers(fragments.floor_above)
-        self.distress_heads = self._texts(fragments.distress_heads)
-        self.zones = self._texts(fragments.zones)
-        self.inputs = self._texts(fragments.inputs)
-        self.first_input = self._integers(fragments.first_input)
-        for i, name in enumerate(MODELS):
-            self.input_masks[i] = (1 << len(INPUTS[name])) - 1
-        for i in range(4):
-            self.level_texts[i] = self._text(fragments.levels[i])
-        for i in range(3):
-            self.decision_texts[i] = self._text(fragments.decisions[i])
-        self.base_text, self.tail = self._text(fragments.base), self._text(fragments.tail)
-        self.full_bytes = fragments.size
+        self.texts = PreparedTexts(model)
         for i in range(self.card.n_lines):
             self.n_number_lines += not self.card.lines[i].is_category
         self.record_bytes = (
@@ -138,40 +91,7 @@ cdef class Scorer:
         )
 
     def __dealloc__(self):
-        free(self.reason_heads)
-        free(self.reason_tails)
-        free(self.codes)
-        free(self.first_code)
-        free(self.n_codes)
-        free(self.category_heads)
-        free(self.category_tails)
-        free(self.category_order)
-        free(self.overrides)
-        free(self.floors)
-        free(self.floor_above)
-        free(self.distress_heads)
-        free(self.zones)
-        free(self.inputs)
-        free(self.first_input)
         free(self.scratch)
-
-    cdef Text _text(self, bytes value):
-        self._kept.append(value)
-        return Text(PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))
-
-    cdef Text* _texts(self, values) except NULL:
-        cdef int i
-        cdef Text* texts = <Text*>new_array(len(values), sizeof(Text))
-        for i, value in enumerate(values):
-            texts[i] = self._text(value)
-        return texts
-
-    cdef int32_t* _integers(self, values) except NULL:
-        cdef int i
-        cdef int32_t* integers = <int32_t*>new_array(len(values), sizeof(int32_t))
-        for i, value in enumerate(values):
-            integers[i] = value
-        return integers
 
     cdef char* _room(self, Py_ssize_t wanted) except NULL:
         cdef char* grown
@@ -282,8 +202,10 @@ cdef class Scorer:
         """Check that a characteristic's attribute follows from what it saw, and give it its points."""
         cdef const Line* line = &self.card.lines[i]
         cdef int32_t attribute = assessed.attributes[i]
-        cdef int32_t end = self.card.lines[i + 1].first_attribute if i + 1 < self.card.n_lines else self.n_attributes
-        if line.is_category and assessed.observed[i] >= self.n_codes[i]:
+        cdef int32_t end = self.texts.n_attributes
+        if i + 1 < self.card.n_lines:
+            end = self.card.lines[i + 1].first_attribute
+        if line.is_category and assessed.observed[i] >= self.texts.n_codes[i]:
             raise RecordDamaged("a category has no such value")
         if not _is_shown(assessed.observed[i]):
             raise RecordDamaged("an observed value has more than nine digits")
@@ -297,7 +219,7 @@ cdef class Scorer:
     cdef int _check_distress(self, const Distress* distress) except -1:
         cdef int i
         for i in range(N_DISTRESS):
-            if not _is_shown(distress.value[i]) or distress.lacking[i] & ~self.input_masks[i]:
+            if not _is_shown(distress.value[i]) or distress.lacking[i] & ~self.texts.input_masks[i]:
                 raise RecordDamaged("a distress model has no such value or input")
         if not -1 <= distress.chosen < N_DISTRESS or (distress.chosen >= 0 and isnan(distress.value[distress.chosen])):
             raise RecordDamaged("the distress model used has no value")
@@ -409,8 +331,9 @@ cdef class Assessed:
         model used.
         """
         cdef Scorer scorer = self.scorer
+        cdef PreparedTexts texts = scorer.texts
         cdef Py_ssize_t room = (
-            scorer.full_bytes + len(business_id) + len(screening) + len(evidence)
+            texts.full_bytes + len(business_id) + len(screening) + len(evidence)
             + (len(effective) if effective is not None else 0)
         )
         cdef char* begin = scorer._room(room)
@@ -437,23 +360,23 @@ cdef class Assessed:
             at = put_bytes(at, effective)
         else:
             at = put(at, b'{"level":')
-            at = put_text(at, &scorer.level_texts[self.outcome.level])
+            at = put_text(at, &texts.level_texts[self.outcome.level])
             at = put(at, b',"decision":')
-            at = put_text(at, &scorer.decision_texts[self.outcome.decision])
+            at = put_text(at, &texts.decision_texts[self.outcome.decision])
             at = put(at, b',"override_id":null}')
-        at = put_text(at, &scorer.tail)
+        at = put_text(at, &texts.tail)
         return PyBytes_FromStringAndSize(begin, at - begin)
 
     cdef char* _put_outcome(self, char* at):
-        cdef Scorer scorer = self.scorer
+        cdef PreparedTexts texts = self.scorer.texts
         cdef int i, category
         cdef double share = 1.0
         at = put(at, b',"score":')
         at += write_hundredths(at, self.outcome.score)
         at = put(at, b',"level":')
-        at = put_text(at, &scorer.level_texts[self.outcome.level])
+        at = put_text(at, &texts.level_texts[self.outcome.level])
         at = put(at, b',"decision":')
-        at = put_text(at, &scorer.decision_texts[self.outcome.decision])
+        at = put_text(at, &texts.decision_texts[self.outcome.decision])
         at = put(at, b',"completeness":')
         # four decimals of a share of two integers, rounded down: 1 is written only where nothing is missing
         if self.outcome.weight:
@@ -464,12 +387,12 @@ cdef class Assessed:
         at = put(at, b',')
         at += write_hundredths(at, self.outcome.high)
         at = put(at, b']')
-        at = put_text(at, &scorer.base_text)
+        at = put_text(at, &texts.base_text)
         for i in range(N_CATEGORIES):
-            category = scorer.category_order[i]
-            at = put_text(at, &scorer.category_heads[i])
+            category = texts.category_order[i]
+            at = put_text(at, &texts.category_heads[i])
             at += write_hundredths(at, self.outcome.categories[category])
-            at = put_text(at, &scorer.category_tails[i])
+            at = put_text(at, &texts.category_tails[i])
         return put(at, b']')
 
     cdef char* _put_reasons(self, char* at, bint full):
@@ -499,38 +422,40 @@ cdef class Assessed:
 
     cdef char* _put_reason(self, char* at, int i):
         cdef Scorer scorer = self.scorer
+        cdef PreparedTexts texts = scorer.texts
         cdef int32_t attribute = scorer.card.lines[i].first_attribute + self.attributes[i]
         cdef double observed = self.observed[i]
-        at = put_text(at, &scorer.reason_heads[attribute])
+        at = put_text(at, &texts.reason_heads[attribute])
         if isnan(observed):
             at = put(at, b'null')
         elif scorer.card.lines[i].is_category:
-            at = put_text(at, &scorer.codes[scorer.first_code[i] + <int>observed])
+            at = put_text(at, &texts.codes[texts.first_code[i] + <int>observed])
         else:
             at += write_number(at, observed)
-        return put_text(at, &scorer.reason_tails[attribute])
+        return put_text(at, &texts.reason_tails[attribute])
 
     cdef char* _put_overrides(self, char* at):
         cdef Scorer scorer = self.scorer
+        cdef PreparedTexts texts = scorer.texts
         cdef int i, above
         cdef bint first = True
         for i in range(scorer.card.n_overrides):
             if self.outcome.overrides >> i & 1:
                 if not first:
                     at = put(at, b',')
-                at = put_text(at, &scorer.overrides[i])
+                at = put_text(at, &texts.overrides[i])
                 first = False
         for i in range(scorer.card.n_floors):
-            above = scorer.floor_above[i]
+            above = texts.floor_above[i]
             if self.outcome.floors >> i & 1 and not (above >= 0 and self.outcome.floors >> above & 1):
                 if not first:
                     at = put(at, b',')
-                at = put_text(at, &scorer.floors[i])
+                at = put_text(at, &texts.floors[i])
                 first = False
         return at
 
     cdef char* _put_distress(self, char* at, bint full):
-        cdef Scorer scorer = self.scorer
+        cdef PreparedTexts texts = self.scorer.texts
         cdef int model, zone, bit
         cdef bint first = True, first_lacking
         for model in range(N_DISTRESS):
@@ -539,21 +464,21 @@ cdef class Assessed:
             if not first:
                 at = put(at, b',')
             first = False
-            at = put_text(at, &scorer.distress_heads[model])
+            at = put_text(at, &texts.distress_heads[model])
             zone = zone_of(model, self.distress.value[model])
             if zone < 0:
                 at = put(at, b'null,"zone":null,"missing":[')
             else:
                 at += write_number(at, self.distress.value[model])
                 at = put(at, b',"zone":')
-                at = put_text(at, &scorer.zones[3 * model + zone])
+                at = put_text(at, &texts.zones[3 * model + zone])
                 at = put(at, b',"missing":[')
             first_lacking = True
             for bit in range(32):
                 if self.distress.lacking[model] >> bit & 1:
                     if not first_lacking:
                         at = put(at, b',')
-                    at = put_text(at, &scorer.inputs[scorer.first_input[model] + bit])
+                    at = put_text(at, &texts.inputs[texts.first_input[model] + bit])
                     first_lacking = False
             at = put(at, b'],"used":true}') if model == self.distress.chosen else put(at, b'],"used":false}')
         return at
