@@ -15,6 +15,9 @@ from databases import PgBouncer, Postgres, Valkey, command, create_database, dat
 from hypothesis import HealthCheck, settings
 from service import Client, Service, serving
 
+# What these assert is shown in full, as in a test.
+pytest.register_assert_rewrite("definition", "problems")
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell has its background jobs ignore Ctrl-C, and what the tests start would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -47,6 +50,26 @@ def client(service: Service) -> Iterator[Client]:
     caller = Client(service.port)
     yield caller
     caller.close()
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service in which nothing may ever be recorded: each test of this module leaves it empty."""
+    with serving(tmp_path_factory.mktemp("untouched")) as running:
+        yield running
+
+
+@pytest.fixture
+def caller(untouched: Service) -> Iterator[Client]:
+    """A client; afterwards the service must live and hold no record."""
+    client = Client(untouched.port)
+    yield client
+    client.close()
+    after = Client(untouched.port)
+    assert after.get("/health").status == 200
+    listed = after.get("/v1/assessments")
+    after.close()
+    assert listed.json == {"items": [], "next_cursor": None}
 
 
 @pytest.fixture(scope="session")

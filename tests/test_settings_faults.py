@@ -1,0 +1,344 @@
+"""What settings are refused for: every fault at once, with its place and remedy, and no password repeated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from configuration import POSTGRES, value_of, write
+
+from app.settings import Fault, SettingsError, load
+from app.settings.kinds import show_duration
+from app.settings.tree import KEYS
+
+# For every setting a text that it does not take.
+WRONG = {
+    "server.host": "not a host",
+    "server.port": "0",
+    "server.body_limit": "1 elephant",
+    "database.url": "mysql://kyb:secret@db/kyb",
+    "database.direct_url": "sqlite:///records.db",
+    "database.data_dir": "a\x07b",
+    "redis.url": "http://cache",
+    "model.id": "kyb",
+    "model.path": "a\nb",
+    "monitoring.enabled": "perhaps",
+    "logging.level": "loud",
+    **{name: "-1" for name in KEYS if name.split(".")[0] in ("concurrency", "scaling")},
+}
+
+
+def faults_of(environ: dict[str, str], config_path: str | None = None, **overrides: object) -> tuple[Fault, ...]:
+    with pytest.raises(SettingsError) as caught:
+        load(environ, config_path, {name.replace("__", "."): value for name, value in overrides.items()})
+    return caught.value.faults
+
+
+def only_fault(environ: dict[str, str], config_path: str | None = None) -> str:
+    faults = faults_of(environ, config_path)
+    assert len(faults) == 1, faults
+    return str(faults[0])
+
+
+class TestFaults:
+    def test_everything_wrong_is_reported_at_once(self, tmp_path: Path) -> None:
+        path = write(
+            tmp_path,
+            "server:\n"
+            "  prot: 80\n"
+            "  port: eighty\n"
+            "  host: 0.0.0.0\n"
+            "  workers: 1\n"
+            "  workers: 2\n"
+            "databse: {}\n"
+            "redis: 7\n"
+            "concurrency: {goroutine_limit: 5, task_limit: 6}\n"
+            "cache: {ttl: .inf}\n"
+            "scaling: {min_replicas: 9, max_replicas: 3}\n"
+            "logging: {level: [info]}\n"
+            "port: 80\n",
+        )
+        faults = faults_of({"MAX_CONCURRENT_REQUESTS": "1e400", "DB_IDLE_CONNECTIONS": "101"}, path, server__porr=1)
+        start = f"file {path}"
+        assert sorted(str(fault).removeprefix(start) for fault in faults) == sorted(
+            [
+                ":2: server.prot: unknown key; did you mean server.port?",
+                ':3: server.port: "eighty" is not a whole number; give a whole number from 1 to 65535',
+                ":4: server.host: until there is authentication the service binds to loopback only, not to 0.0.0.0; "
+                "give 127.0.0.1, ::1 or localhost",
+                ":6: server.workers: given twice, first on line 5; remove one of the two",
+                ":7: databse: unknown section; did you mean database?",
+                ":8: redis: must be a mapping; give keys and values, of redis.url, redis.pool_size, "
+                "redis.min_idle_conns, redis.max_conn_age, redis.timeout, redis.acquire_timeout",
+                ":9: concurrency.task_limit: given twice, first on line 9; remove one of the two",
+                ':10: cache.ttl: ".inf" is not a duration; give a duration from 1s to 720h such as 250ms, 30s or '
+                "1h30m, or a number of seconds",
+                ":11: scaling.min_replicas: 9 does not go with scaling.max_replicas = 3 "
+                f"({start}:11); give at most 3, or change scaling.max_replicas",
+                ":12: logging.level: must be a single value; give one of debug, info, warning, error, critical",
+                ":13: port: unknown section; did you mean server.port?",
+                'environment MAX_CONCURRENT_REQUESTS: "1e400" is not a whole number; '
+                "give a whole number from 1 to 1000000",
+                "environment DB_IDLE_CONNECTIONS: database.min_connections: 101 does not go with "
+                "database.max_connections = 100 (default); give at most 100, or change database.max_connections",
+                "option server.porr: there is no such setting; did you mean server.port?",
+            ]
+        )
+
+    def test_the_error_reads_as_one_line_for_each_fault(self) -> None:
+        with pytest.raises(SettingsError) as caught:
+            load({"PORT": "x", "WORKERS": "y"})
+        assert str(caught.value).splitlines() == [str(fault) for fault in caught.value.faults]
+        assert len(caught.value.faults) == 2
+
+    @pytest.mark.parametrize("name", KEYS)
+    def test_a_malformed_value_is_a_fault_wherever_it_stands(self, name: str, tmp_path: Path) -> None:
+        wrong = WRONG.get(name, "nonsense!")
+        (fault,) = faults_of({}, **{name.replace(".", "__"): wrong})
+        assert fault.remedy == f"give {KEYS[name].kind.right}"
+        section, key = name.split(".")
+        (fault,) = faults_of({}, write(tmp_path, f"{section}:\n  {key}: {{}}\n"))
+        assert fault.where.endswith(f":2: {name}")
+        variable = KEYS[name].env
+        if variable:
+            (fault,) = faults_of({variable: wrong})
+            assert fault.where == f"environment {variable}"
+
+    @pytest.mark.parametrize("name", [name for name, key in KEYS.items() if not key.optional])
+    def test_nothing_is_not_a_value(self, name: str, tmp_path: Path) -> None:
+        section, key = name.split(".")
+        assert "there is no value" in only_fault({}, write(tmp_path, f"{section}:\n  {key}:\n"))
+
+    def test_a_value_that_is_overruled_is_checked_too(self, tmp_path: Path) -> None:
+        path = write(tmp_path, "server: {port: x}")
+        assert len(faults_of({"PORT": "y"}, path, server__port="8080")) == 2
+
+    @pytest.mark.parametrize(
+        ("content", "said"),
+        [
+            (b"server: {port: 1", "not readable as YAML"),
+            (b"a: b: c", ":1: not readable as YAML"),
+            (b"\xff\xfe\x00", "is not UTF-8"),
+            (b"server: {port: \x00}", "not readable as YAML"),
+            (b"- 1\n- 2\n", "must be a mapping"),
+            (b"just text", "must be a mapping"),
+            (b"a: 1\n---\nb: 2\n", "not readable as YAML"),
+            (b"[" * 100_000, "the nesting is too deep"),
+            (b"#" * 1_100_000, "larger than"),
+            (b"? [1, 2]\n: 3\n", "a key must be a name"),
+            (b"server: &s {port: *s}", "must be a single value"),
+            (b"server: {<<: {port: 1}}", "unknown key"),
+            (b"server: {port: !!python/object/apply:os.getcwd []}", "must be a single value"),
+        ],
+    )
+    def test_a_file_that_is_no_configuration(self, content: bytes, said: str, tmp_path: Path) -> None:
+        assert said in only_fault({}, write(tmp_path, content))
+
+    def test_a_file_that_cannot_be_read(self, tmp_path: Path) -> None:
+        missing = str(tmp_path / "missing.yaml")
+        assert only_fault({}, missing).startswith(f'option --config: "{missing}" cannot be read: No such file')
+        assert only_fault({"CONFIG_FILE": str(tmp_path)}).startswith("environment CONFIG_FILE: ")
+        assert "it is empty" in only_fault({"CONFIG_FILE": ""})
+        assert "cannot be read" in only_fault({}, "a\0b")
+
+    @pytest.mark.parametrize("text", ["010", "1_000", "0x10", "1.0", "1e3", "+5", "nan", "inf", "٣", "9" * 5000, "--5"])
+    def test_a_whole_number_is_written_in_plain_digits(self, text: str) -> None:
+        assert "is not a whole number" in only_fault({"PORT": text})
+
+    @pytest.mark.parametrize("text", ["nan", "inf", "-1s", "1e3", "1x", "s", "1h 30m", "1:30", "0.0001s", "1" * 40])
+    def test_a_duration_has_a_number_and_a_unit(self, text: str) -> None:
+        assert "CACHE_TTL" in only_fault({"CACHE_TTL": text})
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.8.7", "localhost", "LOCALHOST", "::1"])
+    def test_loopback_may_be_bound(self, host: str) -> None:
+        assert load({"HOST": host}).settings.server.host == host
+
+    @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "example.org", "localhost.example.org", "127.1"])
+    def test_nothing_but_loopback_may_be_bound(self, host: str) -> None:
+        assert "binds to loopback only" in only_fault({"HOST": host})
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "mysql://hunter2@db",
+            "postgresql+asyncpg://kyb:hunter2@db/kyb",
+            "POSTGRES://kyb:hunter2@db/kyb",
+            "kyb:hunter2@db/kyb?next=x://y",
+            "sqlite://hunter2",
+            "sqlite:///",
+            "sqlite:///:memory:",
+            "sqlite:///a.db?mode=hunter2",
+            "hunter2",
+        ],
+    )
+    def test_a_database_is_named_by_a_url_and_no_password_is_repeated(self, url: str) -> None:
+        message = only_fault({"DATABASE_URL": url})
+        assert "sqlite:////absolute/file.db" in message
+        assert "postgresql://user:password@host:5432/name" in message
+        assert "hunter2" not in message
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "postgresql://kyb:hunter2@db:5432/kyb",
+            "postgres://db/kyb",
+            "postgresql://kyb@host1:5432,host2:5432/kyb?target_session_attrs=read-write&sslmode=verify-full",
+            "postgresql://kyb:p%40%2F%23@[::1]:5432/kyb",
+            "postgresql://%2Frun%2Fpostgresql/kyb",
+            "postgresql:///kyb?host=/run/postgresql",
+            "postgresql:///kyb?host=host1:5432,host2&options=-c%20search_path=kyb",
+        ],
+    )
+    def test_postgres_is_named_by_url(self, url: str) -> None:
+        database = load({"DATABASE_URL": url, "DATABASE_DIRECT_URL": url}).settings.database
+        assert (database.url, database.direct_url, database.is_postgres) == (url, url, True)
+
+    @pytest.mark.parametrize(
+        ("url", "said"),
+        [
+            ("postgresql://", "names no host"),
+            ("postgresql:///hunter2", "names no host"),
+            ("postgresql://kyb:hunter2@/kyb?host=", "names no host"),
+            ("postgresql://kyb:hunter2@db", "names no database"),
+            ("postgresql://kyb:hunter2@db/", "names no database"),
+            ("postgresql://kyb:hunter2@db/?dbname=kyb", "names no database"),
+            ("postgresql://kyb:hunter2@db:0/kyb", "host:port"),
+            ("postgresql://kyb:hunter2@db:65536/kyb", "host:port"),
+            ("postgresql://kyb:hunter2@db:port/kyb", "host:port"),
+            ("postgresql://kyb:hunter2@db,/kyb", "host:port"),
+            ("postgresql://kyb:hunter2@db:1,:2/kyb", "host:port"),
+            ("postgresql://kyb:hunter2@::1/kyb", "host:port"),
+            ("postgresql://kyb:hunter2@d b/kyb", "host:port"),
+            ("postgresql:///kyb?host=db:x&password=hunter2", "host:port"),
+            ("postgresql://kyb:hunter2@[::1/kyb", "not a URL"),
+            ("postgresql:kyb:hunter2@db/kyb", "not a URL"),
+            ("postgresql://kyb:hunter2@db/kyb#top", "percent-encoded"),
+            ("postgresql://kyb:hunter2@db/k\x07yb", "percent-encoded"),
+            ("postgresql://kyb:hun@hunter2@db/kyb", "percent-encoded"),
+            ("postgresql://kyb:1/hunter2@db/kyb", "percent-encoded"),
+            ("postgresql://kyb:1/hunter2@db", "percent-encoded"),
+            ("postgresql://kyb:hun#hunter2@db/kyb", "percent-encoded"),
+            ("postgresql://kyb:hun?hunter2@db/kyb", "name=value"),
+            ("postgresql://kyb:hunter2@db/kyb?sslmode", "name=value"),
+            ("postgresql://kyb@db/kyb?%70assword=hunter2", "not plain"),
+        ],
+    )
+    def test_other_urls_are_not_of_postgres_and_no_password_is_repeated(self, url: str, said: str) -> None:
+        for variable in ("DATABASE_URL", "DATABASE_DIRECT_URL"):
+            with pytest.raises(SettingsError) as caught:
+                load({variable: url}, overrides={} if variable == "DATABASE_URL" else POSTGRES)
+            (fault,) = caught.value.faults
+            assert said in fault.problem
+            assert "hunter2" not in str(fault)
+
+    def test_migrations_go_to_a_server_only(self) -> None:
+        fault = only_fault({"DATABASE_URL": "postgresql://db/kyb", "DATABASE_DIRECT_URL": "sqlite:///records.db"})
+        assert 'a database of scheme "sqlite" is not supported here' in fault
+
+    def test_what_is_of_postgres_is_refused_beside_the_embedded_database(self) -> None:
+        direct = {"DATABASE_DIRECT_URL": "postgresql://kyb:hunter2@db/kyb"}
+        assert only_fault(direct) == (
+            "environment DATABASE_DIRECT_URL: database.direct_url: it is for PostgreSQL, and database.url (default) "
+            "names the embedded database; give database.url of PostgreSQL, or leave database.direct_url out"
+        )
+        file = {"DATABASE_URL": "sqlite:///a.db"}
+        assert "database.url (environment DATABASE_URL) names" in only_fault({**file, "DB_POOLER": "pgbouncer"})
+        assert len(faults_of({**file, **direct, "DB_POOLER": "pgbouncer"})) == 2
+        assert load({**file, "DB_POOLER": "none", "DATABASE_DIRECT_URL": ""}).settings.database.pooler == "none"
+
+    def test_the_embedded_database_is_a_file_and_a_server_is_not(self) -> None:
+        database = load({"DATABASE_URL": "sqlite:////srv/a.db"}).settings.database
+        assert (database.is_postgres, database.sqlite_file) == (False, Path("/srv/a.db"))
+        assert load({}).settings.database.is_postgres is False
+        with pytest.raises(ValueError, match="PostgreSQL"):
+            _ = load({"DATABASE_URL": "postgresql://kyb:hunter2@db/kyb"}).settings.database.sqlite_file
+
+    def test_a_budget_that_is_too_small_for_the_fleet_is_no_fault_of_the_settings(self) -> None:
+        assert load({"DB_MAX_CONNECTIONS": "100", "MAX_REPLICAS": "50", "DATABASE_URL": "postgresql://db/kyb"})
+
+    @pytest.mark.parametrize(
+        ("name", "outside"),
+        [
+            ("database.partitions_ahead", ("0", "25")),
+            ("database.timeout", ("0s", "61s")),
+            ("cache.ttl_jitter_percent", ("51",)),
+            ("cache.local_entries", ("0", "99")),
+            ("cache.local_bytes", ("0", "1023KiB")),
+            ("breaker.failure_percent", ("0", "101")),
+            ("breaker.slow_percent", ("0", "101")),
+            ("breaker.min_calls", ("0",)),
+            ("breaker.open_for", ("0s", "10001ms")),
+            ("breaker.probes", ("0",)),
+            ("retry.budget_percent", ("11",)),
+            ("retry.attempts", ("0", "6")),
+            ("idempotency.ttl", ("59s", "721h")),
+        ],
+    )
+    def test_what_is_outside_the_bounds_is_refused(self, name: str, outside: tuple[str, ...]) -> None:
+        for text in outside:
+            (fault,) = faults_of({}, **{name.replace(".", "__"): text})
+            assert fault.problem == f'"{text}" is out of range'
+
+    @pytest.mark.parametrize(
+        "url", ["redis://cache", "rediss://:pw@cache:6380/1", "unix:///run/redis.sock", "redis://[::1]"]
+    )
+    def test_redis_is_named_by_url(self, url: str) -> None:
+        assert load({"REDIS_URL": url}).settings.redis.url == url
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "cache:6379",
+            "http://u:hunter2@cache",
+            "redis://",
+            "redis://h:99999",
+            "redis://h/db",
+            "unix://",
+            "redis://[hunter2",
+        ],
+    )
+    def test_other_urls_are_not_of_redis(self, url: str) -> None:
+        message = only_fault({"REDIS_URL": url})
+        assert "rediss://host:port/0" in message
+        assert "hunter2" not in message
+
+    def test_one_model_is_selected_once(self) -> None:
+        assert load({"MODEL_PATH": "mine.yaml"}).settings.model.path == Path("mine.yaml")
+        assert "both model.id (environment MODEL)" in only_fault({"MODEL": "kyb@1.0.0", "MODEL_PATH": "mine.yaml"})
+
+    def test_waits_stay_below_the_deadline_and_the_deadline_below_the_grace(self, tmp_path: Path) -> None:
+        (fault,) = faults_of({}, write(tmp_path, "server: {request_deadline: 15s}"))
+        assert fault.problem == "15s does not go with server.shutdown_grace = 15s (default)"
+        (fault,) = faults_of({}, write(tmp_path, "server: {request_deadline: 799ms}"))
+        assert fault.remedy == "give at least 800ms, or change database.timeout"
+        faults = faults_of({}, write(tmp_path, "database: {timeout: 400ms}"))
+        assert [fault.remedy for fault in faults] == [
+            "give at least 700ms, or change database.command_timeout",
+            "give at least 700ms, or change database.connect_timeout",
+            "give at least 700ms, or change database.busy_timeout",
+            "give at least 500ms, or change idempotency.wait",
+        ]
+
+    @pytest.mark.parametrize(
+        ("short", "long"),
+        [
+            ("database.timeout", "server.request_deadline"),
+            ("database.command_timeout", "database.timeout"),
+            ("database.statement_timeout", "database.command_timeout"),
+            ("database.lock_timeout", "database.statement_timeout"),
+            ("database.acquire_timeout", "database.timeout"),
+            ("database.connect_timeout", "database.timeout"),
+            ("database.busy_timeout", "database.timeout"),
+            ("idempotency.wait", "database.timeout"),
+        ],
+    )
+    def test_an_inner_wait_is_at_most_the_outer(self, short: str, long: str) -> None:
+        outer_ms = round(value_of(load({}), long) * 1000)
+        within = {"database.lock_timeout": "1ms", **{name: f"{outer_ms}ms" for name in (short, long)}}
+        assert value_of(load({}, overrides=within), short) == outer_ms / 1000
+        faults = faults_of({}, **{short.replace(".", "__"): f"{outer_ms + 1}ms"})
+        assert f"give at most {show_duration(outer_ms / 1000)}, or change {long}" in [one.remedy for one in faults]
+
+    def test_a_body_may_take_longer_than_the_deadline(self, tmp_path: Path) -> None:
+        server = load({}, write(tmp_path, "server: {body_timeout: 1m, request_deadline: 1s}")).settings.server
+        assert (server.body_timeout, server.request_deadline) == (60.0, 1.0)
