@@ -19,6 +19,7 @@ from app.assess import Assessor, Reply
 from app.cache.invalidation import Listener
 from app.cache.local import Local
 from app.cache.pool import FAILURES as REDIS_FAILURES
+from app.cache.pool import Pool
 from app.cache.redis import Shared
 from app.cache.tiers import Cache
 from app.edge.gate import JSON_TYPE, Answer, Endpoint, Gate
@@ -62,13 +63,8 @@ PROBLEMS = ProblemTable().extended(
         Unconfirmed: _busy(UNCONFIRMED),
         Overloaded: _busy("Too many assessments wait to be recorded. Nothing was recorded. Try again later."),
         DeadlineExceeded: _busy(UNCONFIRMED),
-        KeyReused: KINDS[errors.KeyReused]._replace(
-            detail="This Idempotency-Key was used for another request. A new request needs a new key."
-        ),
-        KeyBusy: KINDS[errors.KeyBusy]._replace(
-            detail="A request with this Idempotency-Key is still being recorded. Repeat it to get its answer.",
-            retry_after_s=1,
-        ),
+        KeyReused: KINDS[errors.KeyReused]._replace(detail=errors.KeyReused().detail),
+        KeyBusy: KINDS[errors.KeyBusy]._replace(detail=errors.KeyBusy().detail, retry_after_s=1),
     }
 )
 """Every exception that a request can end with, and how the caller is told."""
@@ -116,16 +112,16 @@ class Tiers:
         self.listener: Listener | None = None
         if redis.url is not None:
             share = redis_share(settings)
-            self.shared = Shared(
+            pool = Pool(
                 redis.url,
                 connections=share.connections - 1,
                 min_idle=share.idle,
                 max_age_s=redis.max_conn_age,
                 timeout_s=redis.timeout,
                 acquire_timeout_s=redis.acquire_timeout,
-                breaker=_breaker("redis", settings, REDIS_FAILURES),
             )
-            self.listener = Listener(self.shared.pool.make, self.local, timeout_s=redis.timeout)
+            self.shared = Shared(pool, _breaker("redis", settings, REDIS_FAILURES))
+            self.listener = Listener(pool.make, self.local, timeout_s=redis.timeout)
 
     def of_assessments(self) -> Cache[Recorded]:
         """The cache of recorded assessments."""

@@ -27,7 +27,7 @@ from app.main import Tiers, create_app, make_store
 from app.registry import ModelUnknown, select
 from app.settings import Loaded, Settings
 from app.settings.budget import BudgetTooSmall
-from app.store.base import StoreRefused, StoreUnavailable
+from app.store.base import StoreRefused, StoreUnavailable, opened
 from app.store.postgres.schema import database_place
 from core.model import ModelRefused
 
@@ -123,17 +123,13 @@ async def check_store(settings: Settings) -> None:
     if not settings.database.is_postgres:
         make_folder(settings.database.sqlite_file.parent)
     try:
-        store = make_store(settings)
         Tiers(settings)
-        await store.open()
+        async with opened(make_store(settings)) as store:
+            await store.check()
     except (StoreRefused, BudgetTooSmall) as refused:
         raise StartRefused(str(refused)) from None
-    try:
-        await store.check()
     except StoreUnavailable as unavailable:
         raise StartRefused(f"the database takes no writes: {unavailable}") from None
-    finally:
-        await store.close()
 
 
 def make_folder(folder: Path) -> None:

@@ -45,8 +45,7 @@ from databases import Postgres, Valkey, command, create_database, database_name,
 
 from app.store.postgres.schema import database_place, migrate
 
-POST = Path(__file__).with_name("post.lua")
-GET = Path(__file__).with_name("get.lua")
+SCRIPT = Path(__file__).with_name("load.lua")
 READ_PATHS = 1000
 PACKAGES = ("granian", "uvloop", "msgspec", "starlette", "asyncpg", "redis", "fastapi", "uvicorn", "pydantic")
 ASKED_FOR_SIZE = 50
@@ -148,7 +147,7 @@ def compare(bodies: Sequence[bytes], seconds: float, rounds: int, connections: i
         with contextlib.ExitStack() as running:
             stores = running.enter_context(running_stores())
             urls: dict[str, str] = {}
-            scripts = {contender.name: (POST, file) for contender in CONTENDERS}
+            requests = {contender.name: ("POST", file) for contender in CONTENDERS}
             answer_bytes = 0
             # The services start first: their answers say how large the constants must be.
             for contender in sorted(CONTENDERS, key=lambda one: one.kind != "service"):
@@ -157,7 +156,7 @@ def compare(bodies: Sequence[bytes], seconds: float, rounds: int, connections: i
                 base = running.enter_context(started(contender.kind, place, answer_bytes, own))
                 urls[contender.name] = base + contender.path
                 if contender.reads:
-                    scripts[contender.name] = (GET, _posted(urls[contender.name], bodies, place / "paths"))
+                    requests[contender.name] = ("GET", _posted(urls[contender.name], bodies, place / "paths"))
                 size = _answer_size(urls[contender.name], bodies)
                 if contender.name == "dry run":
                     answer_bytes = size
@@ -169,11 +168,11 @@ def compare(bodies: Sequence[bytes], seconds: float, rounds: int, connections: i
                 for name, target in (("SQLite", None), ("PostgreSQL", ALONE_TARGET_MS))
             ]
             for contender in CONTENDERS:
-                wrk(urls[contender.name], *scripts[contender.name], warm_up_s, connections)
+                wrk(urls[contender.name], *requests[contender.name], warm_up_s, connections)
             found: dict[str, list[Round]] = {contender.name: [] for contender in CONTENDERS}
             for _ in range(rounds):
                 for contender in CONTENDERS:
-                    done = wrk(urls[contender.name], *scripts[contender.name], seconds, connections)
+                    done = wrk(urls[contender.name], *requests[contender.name], seconds, connections)
                     found[contender.name].append(done)
                     time.sleep(PAUSE_S)
     finally:
@@ -185,7 +184,7 @@ def compare(bodies: Sequence[bytes], seconds: float, rounds: int, connections: i
 
 def alone(name: str, url: str, bodies: Path, seconds: float, target_ms: float | None) -> Alone:
     """One caller, who sends the next request when the one before is answered."""
-    done = wrk(url, POST, bodies, seconds, 1)
+    done = wrk(url, "POST", bodies, seconds, 1)
     return Alone(name, round(done.p50_us / 1000, 3), round(done.p99_us / 1000, 3), target_ms)
 
 
@@ -216,10 +215,10 @@ def _posted(url: str, bodies: Sequence[bytes], file: Path) -> Path:
     return file
 
 
-def wrk(url: str, script: Path, given: Path, seconds: float, connections: int) -> Round:
-    """One run of the load generator. given: the file of bodies or paths that the script takes in turn."""
+def wrk(url: str, method: str, given: Path, seconds: float, connections: int) -> Round:
+    """One run of the load generator. given: the file of bodies or paths that are sent in turn."""
     load = ["-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency"]
-    arguments = ["wrk", *load, "-s", str(script), url, "--", str(given)]
+    arguments = ["wrk", *load, "-s", str(SCRIPT), url, "--", method, str(given)]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"wrk failed: {done.stderr or done.stdout}")

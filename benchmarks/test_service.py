@@ -16,7 +16,7 @@ from app.edge.gate import Gate
 from app.edge.request import Request
 from app.main import create_app
 from app.profiles import read_profile
-from app.store.base import Receipt, Row
+from app.store.base import Receipt, Row, opened
 from app.store.sqlite import SqliteStore
 
 REQUESTS = 1000
@@ -161,12 +161,8 @@ def with_store(path: Path, loop: asyncio.AbstractEventLoop, work: Callable[[Sqli
     """Open a store, do something with it, close it."""
 
     async def run() -> None:
-        store = SqliteStore(path)
-        await store.open()
-        try:
+        async with opened(SqliteStore(path)) as store:
             await work(store)
-        finally:
-            await store.close()
 
     loop.run_until_complete(run())
 

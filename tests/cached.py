@@ -10,7 +10,7 @@ from typing import Any
 
 from app.cache.invalidation import Listener
 from app.cache.local import Local
-from app.cache.pool import FAILURES
+from app.cache.pool import FAILURES, Pool
 from app.cache.redis import Shared
 from app.cache.tiers import Cache
 from app.resilience.breaker import Breaker
@@ -58,16 +58,9 @@ class Pod:
         self.shared: Shared | None = None
         self.listener: Listener | None = None
         if url is not None:
-            self.shared = Shared(
-                url,
-                connections=4,
-                min_idle=1,
-                max_age_s=600,
-                timeout_s=timeout_s,
-                acquire_timeout_s=0.05,
-                breaker=self.breaker,
-            )
-            self.listener = Listener(self.shared.pool.make, self.local, timeout_s=timeout_s)
+            pool = Pool(url, connections=4, min_idle=1, max_age_s=600, timeout_s=timeout_s, acquire_timeout_s=0.05)
+            self.shared = Shared(pool, self.breaker)
+            self.listener = Listener(pool.make, self.local, timeout_s=timeout_s)
         self.cache: Cache[bytes] = Cache(
             "assessment",
             "1",

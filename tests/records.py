@@ -15,7 +15,7 @@ import pytest
 from databases import migrated, postgres_store
 
 from app.ids import Uuid7, now_ms
-from app.store.base import Receipt, Row, Store
+from app.store.base import Receipt, Row, S, Store, opened
 from app.store.keeping import Keeping
 from app.store.sqlite import SqliteStore
 
@@ -59,6 +59,16 @@ def receipt(key: str, *rows: Row | None, **fields: object) -> Receipt:
     return msgspec.structs.replace(made, **fields)
 
 
+def play(store: S, scenario: Callable[[S], Awaitable[None]]) -> None:
+    """Open the store, run the scenario on it, close it."""
+
+    async def run() -> None:
+        async with opened(store):
+            await scenario(store)
+
+    asyncio.run(run())
+
+
 class Records(Store, Keeping, Protocol):
     """A store with everything that it can do."""
 
@@ -77,15 +87,7 @@ class Backend:
     def run(self, scenario: Callable[[Records], Awaitable[None]], **options: float) -> None:
         """Open a store, run the scenario on it, close it."""
 
-        async def opened() -> None:
-            store = self.make(**options)
-            await store.open()
-            try:
-                await scenario(store)
-            finally:
-                await store.close()
-
-        asyncio.run(opened())
+        play(self.make(**options), scenario)
 
     def child(self, body: str, *arguments: str) -> subprocess.Popen[str]:
         """A process that runs `async def main(store, arguments)`."""
@@ -98,7 +100,7 @@ class Backend:
 _CHILD = """
 import asyncio, json, sys
 from app.ids import Uuid7, now_ms, text
-from app.store.base import Receipt, Row
+from app.store.base import Receipt, Row, opened
 new = Uuid7().new
 
 def row(tenant_id):
@@ -111,15 +113,11 @@ def say(*values):
     print(json.dumps(values), flush=True)
 """
 _CHILD_RUN = """
-async def opened():
-    store = open_store()
-    await store.open()
-    try:
+async def run():
+    async with opened(open_store()) as store:
         await main(store, sys.argv[1:])
-    finally:
-        await store.close()
 
-asyncio.run(opened())
+asyncio.run(run())
 """
 
 

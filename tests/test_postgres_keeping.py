@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 from databases import PgBouncer, Postgres, database_name, drop_database, migrated, postgres_store, query
-from records import row
+from records import play, row
 
 from app.ids import Uuid7, now_ms
 from app.resilience.retry import Retry, RetryBudget
@@ -34,15 +34,7 @@ def made_in(month: Month, tenant_id: str = "acme", business_id: str | None = Non
 
 
 def run(url: str, scenario: Scenario, **options: Any) -> None:
-    async def opened() -> None:
-        store = postgres_store(url, **options)
-        await store.open()
-        try:
-            await scenario(store)
-        finally:
-            await store.close()
-
-    asyncio.run(opened())
+    play(postgres_store(url, **options), scenario)
 
 
 def made_partitions(url: str, *firsts: int) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from records import Backend, receipt, row
+from records import Backend, play, receipt, row
 
 from app.ids import Uuid7, now_ms
 from app.resilience.batcher import Overloaded
@@ -31,15 +31,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def run_sqlite(path: Path, scenario: Callable[[SqliteStore], Awaitable[None]], timeout_s: float = 5.0) -> None:
-    async def opened() -> None:
-        store = SqliteStore(path, timeout_s=timeout_s)
-        await store.open()
-        try:
-            await scenario(store)
-        finally:
-            await store.close()
-
-    asyncio.run(opened())
+    play(SqliteStore(path, timeout_s=timeout_s), scenario)
 
 
 async def nothing(store: SqliteStore) -> None:

@@ -83,8 +83,9 @@ class Pool(BlockingConnectionPool):
             }
         )
         self.min_idle = min_idle
-        self._max_age_s = max_age_s
-        self._timeout_s = timeout_s
+        self.max_age_s = max_age_s
+        self.timeout_s = timeout_s
+        self.acquire_timeout_s = acquire_timeout_s
         self._clock = clock
         self._random = random
         self._ends: WeakKeyDictionary[AbstractConnection, float] = WeakKeyDictionary()
@@ -125,10 +126,6 @@ class Pool(BlockingConnectionPool):
 
     async def take(self) -> AbstractConnection:
         """A connection that is open and ready; it has to be given back with `release`. Raises one of FAILURES."""
-        resting = self._available_connections
-        if resting and self._is_old(resting[0]):
-            # Next is whoever was used last. The one that rested longest would never be, and never be renewed.
-            resting.append(resting.pop(0))
         connection: AbstractConnection = await self.get_connection()  # type: ignore[no-untyped-call]
         return connection
 
@@ -151,8 +148,8 @@ class Pool(BlockingConnectionPool):
 
     async def _open(self, connection: AbstractConnection) -> None:
         if not connection.is_connected:
-            self._ends[connection] = self._clock() + self._max_age_s * (1 - AGE_JITTER * self._random())
-        async with timeout(self._timeout_s):
+            self._ends[connection] = self._clock() + self.max_age_s * (1 - AGE_JITTER * self._random())
+        async with timeout(self.timeout_s):
             await super().ensure_connection(connection)
 
     def _is_old(self, connection: AbstractConnection) -> bool:

@@ -55,8 +55,8 @@ UNKNOWN: Final = Claim(None, None)
 class Shared:
     """The link to Redis. Nothing of Redis is ever raised to a caller; what went wrong is counted in `errors`.
 
-    A caller waits no longer than timeout_s + acquire_timeout_s, and not at all while the breaker is open.
-    breaker: to be built with `failures=FAILURES` of app.cache.pool.  The other arguments are the Pool's.
+    A caller waits no longer than the pool's timeouts together, and not at all while the breaker is open.
+    breaker: to be built with `failures=FAILURES` of app.cache.pool.
     `errors`: commands not done, by reason: breaker_open, timeout, connection, refused (by Redis, each for itself),
     late, overloaded, closed.
 
@@ -64,33 +64,20 @@ class Shared:
     of all keys. So what a process asks for is done in that order, and a read never sees less than the writes before it.
     """
 
-    __slots__ = ("_batcher", "_busy", "_deadline", "_patience_s", "_renewal", "_renewal_s", "breaker", "errors", "pool")
+    __slots__ = ("_batcher", "_busy", "_deadline", "_patience_s", "_renewal", "breaker", "errors", "pool")
 
     def __init__(
         self,
-        url: str,
-        *,
-        connections: int,
-        min_idle: int,
-        max_age_s: float,
-        timeout_s: float,
-        acquire_timeout_s: float,
+        pool: Pool,
         breaker: Breaker,
+        *,
         max_batch: int = 512,
         max_queue: int = 10_000,
     ) -> None:
-        self.pool = Pool(
-            url,
-            connections=connections,
-            min_idle=min_idle,
-            max_age_s=max_age_s,
-            timeout_s=timeout_s,
-            acquire_timeout_s=acquire_timeout_s,
-        )
+        self.pool = pool
         self.breaker = breaker
         self._renewal: asyncio.Task[None] | None = None
-        self._renewal_s = max_age_s * AGE_JITTER
-        self._patience_s = timeout_s + acquire_timeout_s
+        self._patience_s = pool.timeout_s + pool.acquire_timeout_s
         self._deadline = Deadline(self._patience_s)
         self._batcher: Batcher[Command, Answer | None] = Batcher(self._send, max_batch, max_queue)
         self._busy = False
@@ -155,7 +142,7 @@ class Shared:
     async def _renew(self) -> None:
         """Renew old connections also while nobody asks for one."""
         while True:
-            await asyncio.sleep(self._renewal_s)
+            await asyncio.sleep(self.pool.max_age_s * AGE_JITTER)
             await self.pool.renew()
 
     def _post(self, command: Command) -> Future[Answer | None]:

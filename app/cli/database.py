@@ -20,7 +20,7 @@ from app.main import Tiers, make_store
 from app.redaction import redact
 from app.settings import Settings
 from app.settings.budget import DATABASE_LEAST, KEPT_BACK, REDIS_LEAST
-from app.store.base import StoreRefused, StoreUnavailable
+from app.store.base import StoreRefused, StoreUnavailable, opened
 from app.store.keeping import MAX_DAYS, Erased
 from app.store.postgres.store import PostgresStore
 from app.store.sqlite import SqliteStore
@@ -245,16 +245,12 @@ def _with_store(settings: Settings, work: Callable[[Kept], Awaitable[Answer]]) -
             FAILED,
         )
 
-    async def opened() -> Answer:
-        store = make_store(_frugal(settings))
-        await store.open()
-        try:
+    async def run() -> Answer:
+        async with opened(make_store(_frugal(settings))) as store:
             return await work(store)
-        finally:
-            await store.close()
 
     try:
-        return asyncio.run(opened())
+        return asyncio.run(run())
     except StoreRefused as refused:
         raise Stopped(str(refused), FAILED) from None
     except StoreUnavailable as unavailable:

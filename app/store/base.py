@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Protocol, TypeVar
 
 from msgspec import Struct
 
@@ -156,3 +157,16 @@ class Store(Protocol):
 
     async def models(self) -> list[StoredModel]:
         """All models ever kept, by id and version."""
+
+
+S = TypeVar("S", bound=Store)
+
+
+@asynccontextmanager
+async def opened(store: S) -> AsyncIterator[S]:
+    """The store, open for as long as the block runs. Raises StoreRefused."""
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
