@@ -245,7 +245,7 @@ def test_however_many_ask_two_pods_for_a_cold_assessment_the_database_is_asked_o
     once = times_sent(pods, for_one, connections=1)
     assert once
     for id in for_many:
-        assert times_sent(pods, id, connections=500) == once
+        assert times_sent(pods, id, connections=500) == once, [pod.logged()[-1000:] for pod in pods.both]
 
 
 def times_sent(pods: Pods, id: str, connections: int) -> int:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 import redis
 from databases import Postgres, Valkey
-from outage import NOBODY, RECOVERY_LIMIT_S, held, prepared, refused_in_time, timed, unavailable
+from outage import NOBODY, RECOVERY_LIMIT_S, Held, backends, held, prepared, refused_in_time, timed, unavailable
 from proxy import Proxy
 from service import Answer, Client, Crowd, Service, named, serving, unique, wait_until
 
@@ -32,6 +32,7 @@ breaker:
 
 ASSESSMENTS = 300
 CALLERS = 8
+DATABASE_CONNECTIONS = 4
 
 ANSWER_LIMIT_S = 1.0
 """The longest that anybody waits, whatever becomes of Redis."""
@@ -68,11 +69,22 @@ class Pod(NamedTuple):
     valkey: Valkey
     link: Proxy
     reads: Reads
+    postgres: Postgres
 
     @property
     def worker(self) -> int:
         [worker] = self.service.workers()
         return worker
+
+    def held(self) -> Held:
+        """What its worker holds, without connections to the database: one that was lost is made anew when needed."""
+        connected = len(backends(self.postgres, self.service.settings["DATABASE_URL"]))
+        assert connected <= DATABASE_CONNECTIONS
+        holding = held(self.worker)
+        return holding._replace(files=holding.files - connected)
+
+    def wait_until_it_listens(self) -> None:
+        wait_until(lambda: subscriptions(self.valkey), "it hears what other pods made invalid", RECOVERY_LIMIT_S)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +95,7 @@ def pod(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         # All connections to the database that there may be are open from the start.
         settings |= {"DB_MAX_CONNECTIONS": "14", "DB_IDLE_CONNECTIONS": "4"}
         with serving(tmp_path_factory.mktemp("pod"), CONFIG, **settings) as service:
-            yield Pod(service, valkey, link, Reads(service, ASSESSMENTS))
+            yield Pod(service, valkey, link, Reads(service, ASSESSMENTS), postgres)
 
 
 def through(link: Proxy, valkey: Valkey) -> str:
@@ -141,11 +153,13 @@ def steady(pod: Pod) -> Iterator[Load]:
     load = Load(pod)
     with load.on():
         load.wait_for_hits(ASSESSMENTS)
-        before = held(pod.worker)
+        pod.wait_until_it_listens()
+        before = pod.held()
         yield load
         load.wait_for_hits(ASSESSMENTS)
-        wait_until(lambda: held(pod.worker).files <= before.files, "nothing is left open", RECOVERY_LIMIT_S)
-        after = held(pod.worker)
+        pod.wait_until_it_listens()
+        wait_until(lambda: pod.held().files <= before.files, "nothing is left open", RECOVERY_LIMIT_S)
+        after = pod.held()
         assert after.threads <= before.threads
         assert after.memory_bytes <= before.memory_bytes + GROWTH_BYTES
 
