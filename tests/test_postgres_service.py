@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from databases import PASSWORD, PgBouncer, Postgres, database_name, query
 from outage import Callers, backends, claim, prepared, refused_in_time, timed, transaction
 from proxy import HOST, Proxy, reserve_port
 from records import receipt, row
-from service import Client, Crowd, Wire, example, failed_start, named, serving, wait_until
+from service import Client, Crowd, Service, Wire, example, failed_start, named, serving, wait_until
 
 from app.api.assessments import TENANT
 from app.ids import now_ms
@@ -55,6 +56,19 @@ def test_a_server_that_does_not_answer_stops_the_start(url: str, postgres: Postg
         proxy.black_hole()
         said = refusal(tmp_path, url.replace(f":{postgres.port}/", f":{proxy.port}/"))
     assert "does not answer" in said
+
+
+def test_a_start_asks_a_server_again_that_does_not_answer_at_once(url: str, postgres: Postgres, tmp_path: Path) -> None:
+    with Proxy(postgres.port) as proxy, ThreadPoolExecutor(1) as starter:
+        proxy.black_hole()
+        service = Service(tmp_path, DATABASE_URL=url.replace(f":{postgres.port}/", f":{proxy.port}/"))
+        try:
+            starting = starter.submit(service.start)
+            wait_until(lambda: proxy.accepted >= 2, "it asks again")
+            proxy.heal()
+            starting.result().client().recorded(named("Patient Ltd"))
+        finally:
+            service.stop()
 
 
 @pytest.mark.parametrize("account", ["kyb:wrong", f"nobody:{PASSWORD}"])

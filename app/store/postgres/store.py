@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import random
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
 
+START_PATIENCE_S = 5.0
 TIDY_S = 60.0
 TIDY_KEYS = 500
 
@@ -94,7 +96,25 @@ class PostgresStore(PostgresWriting, PostgresKeeping):
         self._tidying: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Connect and check the schema. Raises StoreRefused."""
+        """Connect and check the schema. Raises StoreRefused.
+
+        A server that does not answer is asked again for START_PATIENCE_S: nobody waits for an answer yet.
+        """
+        end = time.monotonic() + START_PATIENCE_S
+        while not await self._connect(is_last=time.monotonic() >= end):
+            pass
+        try:
+            # Before the first row: those that come without a partition have to be moved into it.
+            await self._make_partitions()
+        except StoreUnavailable as error:
+            log.warning("the partition of this month could not be looked after: %s", error)
+        self._tidying = asyncio.create_task(self._tidy_for_ever())
+
+    async def _connect(self, is_last: bool) -> bool:
+        """Connect and check the schema; False where the server did not answer. Raises StoreRefused.
+
+        is_last: nothing is tried after it, so a server that does not answer is an error like others.
+        """
         try:
             await self._writing.open()
             await self._reading.open()
@@ -102,17 +122,16 @@ class PostgresStore(PostgresWriting, PostgresKeeping):
                 schema.check(await schema.revision(session), self.place)
                 await self._warn(session)
         except (StoreUnavailable, *CONNECTING_FAILS) as error:
+            if not is_last and (isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError)):
+                await self._writing.close()
+                await self._reading.close()
+                return False
             await self.close()
             raise refusal(error, self.place) from error
         except StoreRefused:
             await self.close()
             raise
-        try:
-            # Before the first row: those that come without a partition have to be moved into it.
-            await self._make_partitions()
-        except StoreUnavailable as error:
-            log.warning("the partition of this month could not be looked after: %s", error)
-        self._tidying = asyncio.create_task(self._tidy_for_ever())
+        return True
 
     async def _warn(self, session: Session) -> None:
         for name in ("synchronous_commit", "fsync"):
