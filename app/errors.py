@@ -5,6 +5,7 @@ Exceptions of layers above (store, resilience) join through `ProblemTable.extend
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -143,6 +144,65 @@ class Unavailable(Refusal):
         return [(b"retry-after", b"%d" % max(self.retry_after_s, 1))]
 
 
+class Unauthorized(Refusal):
+    """No key, or none that works. Why is never told: a guesser would learn from it."""
+
+    def __init__(self) -> None:
+        super().__init__("Send a valid API key as `Authorization: Bearer <key>` or `X-API-Key: <key>`.")
+
+    def headers(self) -> Headers:
+        return [(b"www-authenticate", b'Bearer realm="kyb"')]
+
+
+class Forbidden(Refusal):
+    """permission: what the route asks for and the key does not hold."""
+
+    def __init__(self, permission: str) -> None:
+        super().__init__(f"This key does not hold the permission `{permission}`, which the request needs.")
+        self.permission = permission
+
+
+class TooManyRequests(Refusal):
+    """wait_s: until when the same request is refused again.  fields: the RateLimit fields of the answer."""
+
+    def __init__(self, detail: str, wait_s: float, fields: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        super().__init__(detail)
+        self.wait_s = wait_s
+        self.fields = tuple(fields)
+
+    def headers(self) -> Headers:
+        return [(b"retry-after", b"%d" % max(math.ceil(self.wait_s), 1)), *self.fields]
+
+
+class Saturated(Refusal):
+    """More requests than the service works on, and those that wait have waited long enough."""
+
+    def __init__(self, retry_after_s: int = 1) -> None:
+        super().__init__("The service has more requests than it can answer in time. Nothing was recorded. Try again.")
+        self.retry_after_s = retry_after_s
+
+    def headers(self) -> Headers:
+        return [(b"retry-after", b"%d" % max(self.retry_after_s, 1))]
+
+
+class MethodUnknown(Refusal):
+    """A method that no path here answers."""
+
+    def __init__(self) -> None:
+        super().__init__("No path of this service answers this method.")
+
+
+class WrongEncoding(Refusal):
+    """got: the Content-Encoding as sent."""
+
+    def __init__(self, got: str) -> None:
+        super().__init__(f"The body's Content-Encoding must be gzip, or none, not {clipped(got)}.")
+        self.got = got
+
+    def headers(self) -> Headers:
+        return [(b"accept-encoding", b"gzip")]
+
+
 class ProblemKind(NamedTuple):
     """One row of the table: how an exception is told to the caller.
 
@@ -177,6 +237,12 @@ KINDS: dict[type[Exception], ProblemKind] = {
     BodyUnreadable: ProblemKind(
         400, "unreadable-body", "The body cannot be read as JSON", "Send one JSON document in UTF-8, without a BOM."
     ),
+    Unauthorized: ProblemKind(
+        401, "unauthorized", "A valid API key is needed", "Check the key: it may be mistyped, expired or revoked."
+    ),
+    Forbidden: ProblemKind(
+        403, "forbidden", "The key may not do this", "Ask an administrator for a key whose role holds the permission."
+    ),
     NotFound: ProblemKind(404, "not-found", "Not found", "Check the path and the id."),
     MethodNotAllowed: ProblemKind(
         405, "method-not-allowed", "The method is not allowed here", "Use one of the methods in the Allow header."
@@ -200,6 +266,9 @@ KINDS: dict[type[Exception], ProblemKind] = {
     WrongContentType: ProblemKind(
         415, "wrong-content-type", "The body's type is not accepted", "Send Content-Type: application/json."
     ),
+    WrongEncoding: ProblemKind(
+        415, "wrong-encoding", "The body's encoding is not accepted", "Send it as it is, or with gzip."
+    ),
     ProfileRefused: ProblemKind(
         422, "invalid-profile", "The profile is not valid", "Change what `errors` points to, and send it again."
     ),
@@ -213,6 +282,15 @@ KINDS: dict[type[Exception], ProblemKind] = {
         422, "idempotency-key-reused", "The Idempotency-Key belongs to another request", "Use a new key per request."
     ),
     HeadersTooLarge: ProblemKind(431, "headers-too-large", "The headers are too large", "Send fewer or shorter ones."),
+    TooManyRequests: ProblemKind(
+        429, "too-many-requests", "Too many requests", "Wait for Retry-After; the RateLimit fields tell what is left."
+    ),
+    MethodUnknown: ProblemKind(
+        501, "unknown-method", "The method is not known here", "Use one of GET, HEAD, POST, DELETE and OPTIONS."
+    ),
+    Saturated: ProblemKind(
+        503, "saturated", "The service is at its limit", "Try again after Retry-After, with the same Idempotency-Key."
+    ),
     Unavailable: ProblemKind(
         503, "unavailable", "The service cannot answer now", "Try again after Retry-After, with the same key."
     ),

@@ -30,6 +30,7 @@ _ORDERED = (
     ("scaling.min_replicas", "scaling.max_replicas", True),
     ("server.body_limit", "server.batch_body_limit", True),
     ("server.request_deadline", "server.shutdown_grace", False),
+    ("concurrency.queue_wait", "server.request_deadline", True),
     ("database.timeout", "server.request_deadline", True),
     ("database.command_timeout", "database.timeout", True),
     ("database.statement_timeout", "database.command_timeout", True),
@@ -132,15 +133,24 @@ def _value(given: Given) -> Any:
 
 def _disagreements(found: Mapping[str, Effective]) -> Iterator[Fault]:
     """The faults that show only between settings; those that are faulty themselves are absent here."""
-    host = found.get("server.host")
-    if host and not is_loopback(host.value):
-        problem = f"until there is authentication the service binds to loopback only, not to {host.value}"
-        yield Fault(f"{host.origin}: server.host", problem, "give 127.0.0.1, ::1 or localhost")
+    host, enabled = found.get("server.host"), found.get("auth.enabled")
+    if host and enabled and not enabled.value and not is_loopback(host.value):
+        problem = f"without authentication the service binds to loopback only, not to {host.value}"
+        yield Fault(f"{enabled.origin}: auth.enabled", problem, "give true, or server.host 127.0.0.1")
+    tier, tiers = found.get("limits.default_tier"), found.get("limits.tiers")
+    if tier and tiers and tier.value not in tiers.value:
+        problem = f"there is no tier {tier.value} in limits.tiers ({tiers.origin})"
+        yield Fault(f"{tier.origin}: limits.default_tier", problem, f"give one of {', '.join(tiers.value)}")
+    url = found.get("database.url")
+    for name in ("auth.key_hash_secret", "audit.signing_key"):
+        held = found.get(name)
+        if url and held and held.value is None and is_postgres(url.value):
+            problem = f"with PostgreSQL (database.url, {url.origin}) every pod must be given the same"
+            yield Fault(f"{held.origin}: {name}", problem, f"give {KEYS[name].env}, such as openssl rand -hex 32 prints")
     model_id, model_path = found.get("model.id"), found.get("model.path")
     if model_id and model_path and model_id.origin != DEFAULT and model_path.value is not None:
         problem = f"both model.id ({model_id.origin}) and model.path ({model_path.origin}) select a model"
         yield Fault(f"{model_path.origin}: model.path", problem, "give one of them")
-    url = found.get("database.url")
     for name, nothing in _OF_POSTGRES.items():
         held = found.get(name)
         if url and held and held.value != nothing and not is_postgres(url.value):

@@ -21,6 +21,10 @@ _SECONDS = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?")
 _SIZE = re.compile(rf"([0-9]{{1,15}}) ?({'|'.join(_SIZE_UNITS)})?")
 _HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _MODEL_ID = re.compile(r"[a-z][a-z0-9_-]{0,63}@[0-9]{1,6}\.[0-9]{1,6}\.[0-9]{1,6}")
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(?::[0-9]{1,5})?|https?://\[[0-9a-f:.]+\](?::[0-9]{1,5})?")
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+_ENVIRONMENT = re.compile(r"[a-z0-9]{1,16}")
+SECRET_CHARS = 32
 _SECRET_PARAMETER = re.compile(r"([?&][\w.]*pass[\w.]*=)[^&#]*", re.IGNORECASE)
 
 
@@ -177,7 +181,48 @@ def _model_id(text: str) -> str:
     return text
 
 
+def _networks(text: str) -> tuple[str, ...]:
+    found = []
+    for part in text.split(","):
+        try:
+            found.append(str(ipaddress.ip_network(part.strip())))
+        except ValueError:
+            raise Malformed(f"{quoted(part.strip())} is no network or address") from None
+    return tuple(found)
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    origins = tuple(part.strip().lower() for part in text.split(","))
+    for origin in origins:
+        if not _ORIGIN.fullmatch(origin):
+            raise Malformed(f"{quoted(origin)} is no origin")
+    return origins
+
+
+def _secret(text: str) -> str:
+    if not text.isascii() or not text.isprintable() or len(text) < SECRET_CHARS:
+        raise Malformed(f"it must have {SECRET_CHARS} printable ASCII characters or more")
+    return text
+
+
+def _environment(text: str) -> str:
+    if not _ENVIRONMENT.fullmatch(text):
+        raise Malformed(f"{quoted(text)} is no name of an environment")
+    return text
+
+
+def _name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise Malformed(f"{quoted(text)} is no name")
+    return text
+
+
 FLAG = Kind(_flag, lambda value: "true" if value else "false", "true or false (also yes/no, on/off, 1/0)")
 HOST = Kind(_host, str, "a host name or an IP address without brackets")
 PATH = Kind(_path, str, "a path")
 MODEL_ID = Kind(_model_id, str, "name@version such as kyb@1.0.0")
+NETWORKS = Kind(_networks, ", ".join, "networks or addresses with commas between, such as 10.0.0.0/8, 192.0.2.7")
+ORIGINS = Kind(_origins, ", ".join, "origins with commas between, such as https://app.example.com, without a path or *")
+SECRET = Kind(_secret, lambda value: "***", "32 characters or more, such as the output of openssl rand -hex 32")
+NAME = Kind(_name, str, "up to 32 of a-z, 0-9, - and _, a letter first")
+ENVIRONMENT = Kind(_environment, str, "1 to 16 of a-z and 0-9 such as live")

@@ -5,12 +5,29 @@ Values and their explanation stand in `defaults.yaml` beside this package, so th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, get_type_hints
 
 from msgspec import Struct
 
-from app.settings.kinds import FLAG, HOST, MODEL_ID, PATH, Kind, choice, duration, size, whole
+from app.settings.kinds import (
+    ENVIRONMENT,
+    FLAG,
+    HOST,
+    MODEL_ID,
+    NAME,
+    NETWORKS,
+    ORIGINS,
+    PATH,
+    SECRET,
+    Kind,
+    choice,
+    duration,
+    size,
+    whole,
+)
+from app.settings.rates import RATE, TIERS, Rate
 from app.settings.urls import DATABASE_URL, POSTGRES_URL, REDIS_URL, is_postgres
 
 Seconds = float
@@ -56,14 +73,44 @@ class Server(Section, frozen=True, kw_only=True):
     shutdown_grace: Annotated[Seconds, Key(duration("1s", "30m"))]
     body_limit: Annotated[Bytes, Key(size("1KiB", "64MiB"))]
     batch_body_limit: Annotated[Bytes, Key(size("1KiB", "256MiB"))]
+    trusted_proxies: Annotated[tuple[str, ...] | None, Key(NETWORKS, "TRUSTED_PROXIES", optional=True)]
+    cors_origins: Annotated[tuple[str, ...] | None, Key(ORIGINS, "CORS_ORIGINS", optional=True)]
+    behind_tls: Annotated[bool, Key(FLAG, "BEHIND_TLS")]
 
 
 class Concurrency(Section, frozen=True, kw_only=True):
     """How much is done at once by one worker."""
 
     max_concurrent_requests: Annotated[int, Key(_COUNT, "MAX_CONCURRENT_REQUESTS")]
+    max_queue: Annotated[int, Key(_COUNT, "MAX_QUEUE")]
+    queue_wait: Annotated[Seconds, Key(_WAIT)]
     worker_pool_size: Annotated[int, Key(whole(1, 10_000), "WORKER_POOL_SIZE")]
     goroutine_limit: Annotated[int, Key(_COUNT, alias="task_limit")]
+
+
+class Auth(Section, frozen=True, kw_only=True):
+    """Who may call. `key_hash_secret` None is made in the data folder of the embedded database."""
+
+    enabled: Annotated[bool, Key(FLAG, "AUTH_ENABLED")]
+    key_hash_secret: Annotated[str | None, Key(SECRET, "KEY_HASH_SECRET", optional=True)]
+    environment: Annotated[str, Key(ENVIRONMENT, "KEY_ENVIRONMENT")]
+    failures: Annotated[Rate | None, Key(RATE)]
+
+
+class Limits(Section, frozen=True, kw_only=True):
+    """How many requests a second: of a key by its tier, of a tenant, of all together. None is unlimited."""
+
+    tiers: Annotated[Mapping[str, Rate | None], Key(TIERS, "RATE_TIERS")]
+    default_tier: Annotated[str, Key(NAME, "RATE_DEFAULT_TIER")]
+    tenant: Annotated[Rate | None, Key(RATE, "RATE_TENANT")]
+    service: Annotated[Rate | None, Key(RATE, "RATE_SERVICE")]
+
+
+class Audit(Section, frozen=True, kw_only=True):
+    """The audit trail. `signing_key` None is made in the data folder of the embedded database."""
+
+    signing_key: Annotated[str | None, Key(SECRET, "AUDIT_SIGNING_KEY", optional=True)]
+    checkpoint_every: Annotated[Seconds, Key(duration("100ms", "1h"))]
 
 
 class Database(Section, frozen=True, kw_only=True):
@@ -180,6 +227,9 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     server: Server
     concurrency: Concurrency
+    auth: Auth
+    limits: Limits
+    audit: Audit
     database: Database
     redis: Redis
     cache: Cache

@@ -63,6 +63,9 @@ class Row(Struct, frozen=True, gc=False):
     level: 0 to 3, low to critical.  decision: 0 to 2, approve to decline.  score: hundredths.
     input: the body as it was sent, None once it was erased; then `input_sha256` is its hash.
     record: the compact result.
+    override_id: of the override in force, 16 bytes; then `level` and `decision` are its own, and those of the record
+    stand in `original_level` and `original_decision`.
+    leaf: `app.store.chain.leaf` of the row, kept once what it was made of was erased.
     """
 
     tenant_id: str
@@ -75,6 +78,10 @@ class Row(Struct, frozen=True, gc=False):
     input: bytes | None
     record: bytes
     input_sha256: bytes | None = None
+    override_id: bytes | None = None
+    original_level: int | None = None
+    original_decision: int | None = None
+    leaf: bytes | None = None
 
 
 class Receipt(Struct, frozen=True, gc=False):
@@ -117,8 +124,11 @@ class Store(Protocol):
     async def check(self) -> None:
         """Prove that a commit is possible now."""
 
-    async def add(self, rows: Sequence[Row], receipt: Receipt | None = None) -> Receipt | None:
+    async def add(self, rows: Sequence[Row], receipt: Receipt | None = None, *, actor: str = "") -> Receipt | None:
         """Record the rows, all or none, and with them the receipt; returns once they are committed.
+
+        actor: the id of the key that asked for it. In the same transaction an entry of the audit trail tells of all
+        rows that it recorded, and of no others.
 
         None: they are on record. The same rows sent again (same ids and content, same receipt) are recorded once.
         A receipt: the one that holds the same key and fingerprint from before; nothing was recorded. A key is free
@@ -126,7 +136,7 @@ class Store(Protocol):
         Raises KeyReused, KeyBusy, RowRefused, Overloaded.
         """
 
-    async def add_each(self, rows: Sequence[Row]) -> list[BaseException | None]:
+    async def add_each(self, rows: Sequence[Row], *, actor: str = "") -> list[BaseException | None]:
         """As `add` for each row alone, in order; one row's error is its own answer."""
 
     async def get(self, tenant_id: str, id: bytes) -> Row | None:

@@ -7,7 +7,7 @@ import sqlite3
 from app.store.base import StoreRefused
 
 APPLICATION_ID = 0x4B594253
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 # A span is a stretch of ids: it holds those from its start to the start of the next. Business ids come in any order;
 # an index over all of them touches a page of its own for every row, one within spans only the few pages of the newest.
@@ -33,6 +33,10 @@ CREATE TABLE assessments (
     input BLOB,
     record BLOB NOT NULL,
     input_sha256 BLOB,
+    override_id BLOB,
+    original_level INTEGER,
+    original_decision INTEGER,
+    leaf BLOB,
     CHECK ((input IS NULL) = (input_sha256 IS NOT NULL))
 ) STRICT""",
     "assessments_by_id": "CREATE UNIQUE INDEX assessments_by_id ON assessments (tenant_id, id)",
@@ -87,6 +91,76 @@ CREATE TABLE erasures (
     reason TEXT NOT NULL
 ) STRICT""",
     "erasures_by_tenant": "CREATE INDEX erasures_by_tenant ON erasures (tenant_id, erased_ms)",
+    # scopes, networks: JSON lists.
+    "api_keys": """\
+CREATE TABLE api_keys (
+    id TEXT PRIMARY KEY NOT NULL,
+    tenant_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    role TEXT NOT NULL,
+    scopes TEXT,
+    digest BLOB NOT NULL,
+    networks TEXT NOT NULL,
+    tier TEXT,
+    rate TEXT,
+    created_ms INTEGER NOT NULL,
+    created_by TEXT NOT NULL,
+    expires_ms INTEGER,
+    revoked_ms INTEGER,
+    last_used_ms INTEGER
+) STRICT, WITHOUT ROWID""",
+    "api_keys_by_tenant": "CREATE INDEX api_keys_by_tenant ON api_keys (tenant_id, created_ms)",
+    "overrides": """\
+CREATE TABLE overrides (
+    tenant_id TEXT NOT NULL,
+    assessment_id BLOB NOT NULL,
+    id BLOB NOT NULL CHECK (length(id) = 16),
+    level INTEGER NOT NULL CHECK (level BETWEEN 0 AND 3),
+    decision INTEGER NOT NULL CHECK (decision BETWEEN 0 AND 2),
+    reason TEXT,
+    actor TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('applied', 'pending', 'approved')),
+    approver TEXT,
+    approved_ms INTEGER,
+    PRIMARY KEY (tenant_id, assessment_id, id)
+) STRICT, WITHOUT ROWID""",
+    "audit_entries": """\
+CREATE TABLE audit_entries (
+    tenant_id TEXT NOT NULL,
+    segment BLOB NOT NULL CHECK (length(segment) = 16),
+    number INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL,
+    act TEXT NOT NULL,
+    actor TEXT NOT NULL,
+    detail BLOB NOT NULL,
+    subjects BLOB NOT NULL,
+    previous BLOB NOT NULL,
+    hash BLOB NOT NULL
+) STRICT""",
+    "audit_entries_by_segment": """\
+CREATE UNIQUE INDEX audit_entries_by_segment ON audit_entries (tenant_id, segment, number)""",
+    "audit_entries_by_time": """\
+CREATE INDEX audit_entries_by_time ON audit_entries (tenant_id, at_ms, segment, number)""",
+    "audit_checkpoints": """\
+CREATE TABLE audit_checkpoints (
+    tenant_id TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL,
+    entries INTEGER NOT NULL,
+    heads BLOB NOT NULL,
+    previous BLOB NOT NULL,
+    hash BLOB NOT NULL,
+    mac BLOB NOT NULL,
+    PRIMARY KEY (tenant_id, number)
+) STRICT, WITHOUT ROWID""",
+    # Which number of a segment the checkpoints cover, so that it is found without reading them all.
+    "audit_heads": """\
+CREATE TABLE audit_heads (
+    tenant_id TEXT NOT NULL,
+    segment BLOB NOT NULL,
+    number INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, segment)
+) STRICT, WITHOUT ROWID""",
 }
 
 _NEW_IN_2 = (

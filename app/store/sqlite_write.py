@@ -17,7 +17,8 @@ Part = TypeVar("Part", Row, Receipt)
 Answer = Receipt | BaseException | None
 
 COLUMNS = (
-    "a.tenant_id, a.id, a.business_id, a.level, a.decision, a.score, a.model_sha256, a.input, a.record, a.input_sha256"
+    "a.tenant_id, a.id, a.business_id, a.level, a.decision, a.score, a.model_sha256, a.input, a.record,"
+    " a.input_sha256, a.override_id, a.original_level, a.original_decision, a.leaf"
 )
 GET = f"SELECT {COLUMNS} FROM assessments a WHERE tenant_id = ? AND id = ?"
 

@@ -12,7 +12,7 @@ import asyncpg
 
 from app.store.base import StoreRefused
 
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002")
 """Oldest first; the service works on the last alone."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"

@@ -6,7 +6,8 @@ from functools import cache
 
 from app.store.base import DECISIONS, LEVELS
 
-COLUMNS = "tenant_id, id, business_id, level, decision, score, model_sha256, input, record, input_sha256"
+COLUMNS = "tenant_id, id, business_id, level, decision, score, model_sha256, input, record, input_sha256,"
+    " override_id, original_level, original_decision, leaf"
 
 _ADDED = "tenant_id, id, business_id, span, level, decision, score, model_sha256, input, record"
 _ARRAYS = (
