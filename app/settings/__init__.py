@@ -141,16 +141,11 @@ def _disagreements(found: Mapping[str, Effective]) -> Iterator[Fault]:
     if tier and tiers and tier.value not in tiers.value:
         problem = f"there is no tier {tier.value} in limits.tiers ({tiers.origin})"
         yield Fault(f"{tier.origin}: limits.default_tier", problem, f"give one of {', '.join(tiers.value)}")
-    url = found.get("database.url")
-    for name in ("auth.key_hash_secret", "audit.signing_key"):
-        held = found.get(name)
-        if url and held and held.value is None and is_postgres(url.value):
-            problem = f"with PostgreSQL (database.url, {url.origin}) every pod must be given the same"
-            yield Fault(f"{held.origin}: {name}", problem, f"give {KEYS[name].env}, such as openssl rand -hex 32 prints")
     model_id, model_path = found.get("model.id"), found.get("model.path")
     if model_id and model_path and model_id.origin != DEFAULT and model_path.value is not None:
         problem = f"both model.id ({model_id.origin}) and model.path ({model_path.origin}) select a model"
         yield Fault(f"{model_path.origin}: model.path", problem, "give one of them")
+    url = found.get("database.url")
     for name, nothing in _OF_POSTGRES.items():
         held = found.get(name)
         if url and held and held.value != nothing and not is_postgres(url.value):

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+import msgspec
 from msgspec import Struct
 
 from app.store.chain import AuditEntry
+
+_encode = msgspec.json.Encoder(order="sorted").encode
 
 RECORDED = "assessment.recorded"
 """The act of an entry that stands for one group commit. Its subjects are the ids, grouped by actor; its detail
@@ -26,6 +29,12 @@ class Act(Struct, frozen=True, gc=False):
     actor: str
     detail: bytes = b"{}"
     subjects: tuple[bytes, ...] = ()
+
+
+def act(tenant_id: str, name: str, actor: str, subjects: Sequence[bytes] = (), **detail: object) -> Act:
+    """An act with further facts, which must not hold any secret. None among them is left out."""
+    told = {fact: value for fact, value in detail.items() if value is not None}
+    return Act(tenant_id, name, actor, _encode(told), tuple(subjects))
 
 
 class Head(Struct, frozen=True, order=True):
