@@ -1,12 +1,9 @@
-"""Who may do what: permissions, the roles that hold them, and the caller that a request comes from."""
+"""Who may do what: permissions, and the roles that hold them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Network
 from typing import Literal, get_args
-
-from msgspec import Struct
 
 Permission = Literal["read", "assess", "replay", "models", "override", "audit", "keys", "lists", "debug"]
 Role = Literal["viewer", "assessor", "analyst", "auditor", "admin"]
