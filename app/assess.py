@@ -91,9 +91,17 @@ class Assessor:
         self._today = today or _today
 
     async def assess(
-        self, tenant_id: str, profile: wire.Profile, body: bytes, *, full: bool, dry_run: bool, keyed: Keyed | None
+        self,
+        tenant_id: str,
+        profile: wire.Profile,
+        body: bytes,
+        *,
+        full: bool,
+        dry_run: bool,
+        keyed: Keyed | None,
+        actor: str,
     ) -> Reply:
-        """Assess one profile and record it, unless it is a dry run. body: the profile as sent.
+        """Assess one profile and record it, unless it is a dry run. body: the profile as sent.  actor: who asks.
 
         Raises ProfileRefused, Conflict, and what the store raises.
         """
@@ -109,12 +117,12 @@ class Assessor:
         row = self._row(tenant_id, profile, body, assessed, gathered)
         answer = Answer(row.id, business_id, assessed, gathered)
         if keyed is None:
-            await self._commit.run(self.store.add((row,)))
+            await self._commit.run(self.store.add((row,), actor=actor))
             told = answer.render(full)
         else:
             told = answer.render(full)
             receipt = self._receipt(tenant_id, keyed, 201, (row.id,), full, told, as_of)
-            earlier = await self._commit.run(self.store.add((row,), receipt))
+            earlier = await self._commit.run(self.store.add((row,), receipt, actor=actor))
             if earlier is not None:
                 return await self._repeat(earlier)
         self.records.keep(Recorded(row, None, told) if full else Recorded(row, told))
@@ -127,9 +135,15 @@ class Assessor:
         found = await self.records.find(receipt.tenant_id, id)
         if found is None:
             raise Conflict(f"This request was answered before with assessment {text(id)}, which is no longer kept.")
-        body = await self.records.rendered(found, receipt.explain == 1)
+        body = await self._first_told(found, receipt.explain == 1)
         check_same(receipt, body)
         return Reply(id, body, repeated=True)
+
+    async def _first_told(self, recorded: Recorded, full: bool) -> bytes:
+        """An answer as it was first given, whatever a person decided since."""
+        if recorded.row.override_id is None:
+            return await self.records.rendered(recorded, full)
+        return (await self.records.restored(recorded.row, as_recorded=True)).render(full)
 
     async def score_batch(
         self, tenant_id: str, items: Sequence[bytes], *, dry_run: bool, as_of: int | None = None
@@ -149,18 +163,18 @@ class Assessor:
             await asyncio.sleep(0)
         return Scored(outcomes, rows, day)
 
-    async def record_each(self, scored: Scored) -> list[Answer | Exception]:
+    async def record_each(self, scored: Scored, *, actor: str) -> list[Answer | Exception]:
         """Record the rows of a batch; the outcomes as they are after that. One that fails, fails alone."""
-        errors = iter(await self._batch_commit.run(self.store.add_each(scored.rows)))
+        errors = iter(await self._batch_commit.run(self.store.add_each(scored.rows, actor=actor)))
         return [_settled(o, next(errors)) if isinstance(o, Answer) else o for o in scored.outcomes]
 
     async def record_together(
-        self, tenant_id: str, scored: Scored, keyed: Keyed, full: bool, body: bytes
+        self, tenant_id: str, scored: Scored, keyed: Keyed, full: bool, body: bytes, *, actor: str
     ) -> Receipt | None:
         """Record a batch under its key, all of it or nothing; the receipt of the same request from before, if any."""
         ids = tuple([outcome.id if isinstance(outcome, Answer) else None for outcome in scored.outcomes])
         receipt = self._receipt(tenant_id, keyed, 200, ids, full, body, scored.as_of)
-        return await self._batch_commit.run(self.store.add(scored.rows, receipt))
+        return await self._batch_commit.run(self.store.add(scored.rows, receipt, actor=actor))
 
     async def repeat_batch(self, receipt: Receipt, items: Sequence[bytes]) -> list[Answer | Exception]:
         """The outcomes of an earlier batch of the same items: those recorded from their records, the others as they are
@@ -173,7 +187,7 @@ class Assessor:
                 row = rows[id]
                 if row is None:
                     raise Conflict(f"This batch was answered before, and its assessment {text(id)} is no longer kept.")
-                outcomes[place] = await self.records.restored(row)
+                outcomes[place] = await self.records.restored(row, as_recorded=True)
         return outcomes
 
     async def _score_slice(

@@ -104,6 +104,13 @@ class BatchRefused(Refusal):
         super().__init__(_counted("The batch", faults), faults)
 
 
+class BodyRefused(Refusal):
+    """A body that is neither a profile nor a batch, and not what the route takes."""
+
+    def __init__(self, faults: Sequence[wire.Fault]) -> None:
+        super().__init__(_counted("The body", faults), faults)
+
+
 class ParameterRefused(Refusal):
     """Query parameters and headers. Their pointers begin with /query/ or /header/."""
 
@@ -130,9 +137,10 @@ class KeyBusy(Refusal):
 
 
 class HeadersTooLarge(Refusal):
-    def __init__(self, limit_bytes: int) -> None:
-        super().__init__(f"The request's headers are larger than {limit_bytes:,} bytes.")
+    def __init__(self, limit_bytes: int, limit_count: int) -> None:
+        super().__init__(f"The request's headers are larger than {limit_bytes:,} bytes, or more than {limit_count}.")
         self.limit_bytes = limit_bytes
+        self.limit_count = limit_count
 
 
 class Unavailable(Refusal):
@@ -274,6 +282,9 @@ KINDS: dict[type[Exception], ProblemKind] = {
     ),
     BatchRefused: ProblemKind(
         422, "invalid-batch", "The batch is not valid", "Change what `errors` points to, and send it again."
+    ),
+    BodyRefused: ProblemKind(
+        422, "invalid-body", "The body is not valid", "Change what `errors` points to, and send it again."
     ),
     ParameterRefused: ProblemKind(
         422, "invalid-parameter", "A parameter is not valid", "Change what `errors` points to, and send it again."

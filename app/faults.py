@@ -320,6 +320,24 @@ _MOMENT_SCHEMA = {
     "anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}],
 }
 IdText = Annotated[str, Meta(min_length=1, max_length=128)]
+Start = Annotated[
+    int,
+    Meta(
+        description="created at or after: a date (UTC), or a date-time with Z or an offset",
+        extra={"moment": "start"},
+        extra_json_schema=_MOMENT_SCHEMA,
+    ),
+]
+End = Annotated[
+    int,
+    Meta(
+        description="created before this date-time; a date (UTC) includes that whole day",
+        extra={"moment": "end"},
+        extra_json_schema=_MOMENT_SCHEMA,
+    ),
+]
+Limit = Annotated[int, Meta(ge=1, le=200, description="how many at most")]
+Cursor = Annotated[str, Meta(min_length=1, max_length=256, description="`next_cursor` of the page before")]
 
 
 class Query(Struct, frozen=True):
@@ -345,32 +363,45 @@ class ListQuery(Query, frozen=True):
     business_id: Annotated[IdText, Meta(description="only of this `business.id`")] | None = None
     level: Annotated[wire.Level, Meta(description="only of this level")] | None = None
     decision: Annotated[wire.Decision, Meta(description="only of this decision")] | None = None
-    from_ms: (
+    from_ms: Start | None = msgspec.field(default=None, name="from")
+    to_ms: End | None = msgspec.field(default=None, name="to")
+    limit: Limit = 50
+    cursor: Cursor | None = None
+
+
+class AuditQuery(Query, frozen=True):
+    """from_ms, to_ms: as of ListQuery."""
+
+    act: Annotated[IdText, Meta(description="only of this act, such as `key.created`")] | None = None
+    actor: Annotated[IdText, Meta(description="only of the key with this id, or of `cli`, `service`")] | None = None
+    assessment: (
         Annotated[
-            int,
+            str,
             Meta(
-                description="created at or after: a date (UTC), or a date-time with Z or an offset",
-                extra={"moment": "start"},
-                extra_json_schema=_MOMENT_SCHEMA,
+                min_length=36,
+                max_length=36,
+                description="only what has the assessment with this id as a subject",
+                extra_json_schema={"format": "uuid"},
             ),
         ]
         | None
-    ) = msgspec.field(default=None, name="from")
-    to_ms: (
-        Annotated[
-            int,
-            Meta(
-                description="created before this date-time; a date (UTC) includes that whole day",
-                extra={"moment": "end"},
-                extra_json_schema=_MOMENT_SCHEMA,
-            ),
-        ]
-        | None
-    ) = msgspec.field(default=None, name="to")
-    limit: Annotated[int, Meta(ge=1, le=200, description="how many at most")] = 50
-    cursor: (
-        Annotated[str, Meta(min_length=1, max_length=256, description="`next_cursor` of the page before")] | None
     ) = None
+    from_ms: Start | None = msgspec.field(default=None, name="from")
+    to_ms: End | None = msgspec.field(default=None, name="to")
+    limit: Limit = 50
+    cursor: Cursor | None = None
+
+
+class CheckpointQuery(Query, frozen=True):
+    limit: Limit = 50
+    cursor: Cursor | None = None
+
+
+class RotateQuery(Query, frozen=True):
+    overlap_s: Annotated[
+        int,
+        Meta(ge=0, le=wire.LONGEST_OVERLAP_S, description="seconds for which the old key still works; 0 ends it now"),
+    ] = 0
 
 
 class _Wrong(Exception):

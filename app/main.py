@@ -4,47 +4,54 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 from functools import partial
 
 import msgspec
+from starlette.middleware.cors import CORSMiddleware
 
 from app import __version__, errors, wire
 from app.api import docs, openapi
 from app.api.assessments import Assessments
+from app.api.audit import AuditTrail
+from app.api.keys import KeyRing
 from app.api.models import Models
+from app.api.overrides import OverridesOf
 from app.api.pages import fixed, health, problem
-from app.api.routes import Methods, Table
+from app.api.permissions import guarded
+from app.api.routes import Table
 from app.assess import Assessor, Reply
-from app.cache.invalidation import Listener
-from app.cache.local import Local
-from app.cache.pool import FAILURES as REDIS_FAILURES
-from app.cache.pool import Pool
-from app.cache.redis import Shared
-from app.cache.tiers import Cache
-from app.edge.gate import JSON_TYPE, Answer, Endpoint, Gate
+from app.audit.anchors import FileAnchor, log_anchor
+from app.audit.checkpoints import Checkpoints
+from app.audit.notes import Notes
+from app.edge.addresses import Addresses
+from app.edge.admission import Admission
+from app.edge.authentication import Anyone, Authentication, Guard
+from app.edge.gate import JSON_TYPE, Answer, Application, Endpoint, Gate
+from app.edge.headers import protective_headers
+from app.edge.rates import Rates
 from app.edge.request import Bodies, Request
 from app.errors import KINDS, ProblemKind, ProblemTable
 from app.evidence.watchlist import Watchlist
 from app.ids import Uuid7
+from app.keys import Keyring, Keys
+from app.limits.allowances import Allowances
+from app.limits.limiter import Limiter
+from app.neighbours import Store, Tiers, breakers_of, make_store
+from app.overrides import Overrides
 from app.profiles import read_profile
-from app.records import Recorded, Records
+from app.records import Records
 from app.registry import Registry, select
 from app.resilience.batcher import Overloaded
-from app.resilience.breaker import Breaker, State
 from app.resilience.deadline import Deadline, DeadlineExceeded
-from app.resilience.retry import Retry, RetryBudget
+from app.secrets import Secrets, secrets_of
 from app.settings import Settings
-from app.settings.budget import database_share, redis_share
 from app.store.base import KeyBusy, KeyReused, StoreUnavailable, Unconfirmed
-from app.store.postgres.link import Timeouts
-from app.store.postgres.store import PostgresStore
-from app.store.sqlite import SqliteStore
-
-log = logging.getLogger(__name__)
+from app.store.trail import Checkpoint
 
 GC_THRESHOLD = 50_000
 """Allocations between two collections. At 10,000 connections the collector decides the throughput."""
+DEFAULT_TENANT = "default"
+"""Whose everything is where authentication is switched off."""
 
 _UNAVAILABLE = KINDS[errors.Unavailable]
 
@@ -70,118 +77,15 @@ PROBLEMS = ProblemTable().extended(
 """Every exception that a request can end with, and how the caller is told."""
 
 
-def make_store(settings: Settings) -> SqliteStore | PostgresStore:
-    """The store that the settings name, not open yet. Raises BudgetTooSmall."""
-    database, idempotency = settings.database, settings.idempotency
-    if database.url is None or not database.is_postgres:
-        return SqliteStore(database.sqlite_file, timeout_s=database.busy_timeout, key_ttl_s=idempotency.ttl)
-    share = database_share(settings)
-    budget = RetryBudget(max(settings.retry.budget_percent, 1) / 100)
-    attempts = settings.retry.attempts if settings.retry.budget_percent else 1
-    return PostgresStore(
-        database.url,
-        connections=share.connections,
-        idle=share.idle,
-        lifetime_s=database.connection_max_lifetime,
-        pooled=database.pooler == "pgbouncer",
-        timeouts=Timeouts(
-            acquire_s=database.acquire_timeout,
-            connect_s=database.connect_timeout,
-            command_s=database.command_timeout,
-            statement_s=database.statement_timeout,
-            lock_s=database.lock_timeout,
-            idle_transaction_s=database.idle_transaction_timeout,
-        ),
-        key_ttl_s=idempotency.ttl,
-        key_wait_s=idempotency.wait,
-        months_ahead=database.partitions_ahead,
-        write_breaker=_breaker("database_writes", settings, PostgresStore.WRITE_FAILURES),
-        read_breaker=_breaker("database_reads", settings, PostgresStore.READ_FAILURES),
-        retry=Retry(budget, retry_on=PostgresStore.RETRIED, attempts=attempts),
-    )
-
-
-class Tiers:
-    """The two cache tiers: in this process, and Redis where there is one."""
-
-    def __init__(self, settings: Settings) -> None:
-        cache, redis = settings.cache, settings.redis
-        self._cache = cache
-        self.local = Local(cache.local_entries, cache.local_bytes, jitter=cache.ttl_jitter_percent / 100)
-        self.shared: Shared | None = None
-        self.listener: Listener | None = None
-        if redis.url is not None:
-            share = redis_share(settings)
-            pool = Pool(
-                redis.url,
-                connections=share.connections - 1,
-                min_idle=share.idle,
-                max_age_s=redis.max_conn_age,
-                timeout_s=redis.timeout,
-                acquire_timeout_s=redis.acquire_timeout,
-            )
-            self.shared = Shared(pool, _breaker("redis", settings, REDIS_FAILURES))
-            self.listener = Listener(pool.make, self.local, timeout_s=redis.timeout)
-
-    def of_assessments(self) -> Cache[Recorded]:
-        """The cache of recorded assessments."""
-        return Cache(
-            "assessment",
-            "1",
-            local=self.local,
-            shared=self.shared,
-            ttl_s=self._cache.ttl,
-            negative_ttl_s=self._cache.negative_ttl,
-            encode=Recorded.encoded,
-            decode=Recorded.decoded,
-            size=Recorded.size_bytes,
-        )
-
-    async def open(self) -> None:
-        """Connect. Redis may be away: it is tried again for as long as this runs."""
-        if self.shared is not None and self.listener is not None:
-            await self.shared.open()
-            self.listener.start()
-
-    async def close(self) -> None:
-        """Leave no connection and no task."""
-        if self.shared is not None and self.listener is not None:
-            await self.listener.stop()
-            await self.shared.close()
-
-
-def _breaker(name: str, settings: Settings, failures: tuple[type[Exception], ...]) -> Breaker:
-    chosen = settings.breaker
-    return Breaker(
-        name,
-        failures=failures,
-        failure_rate=chosen.failure_percent / 100,
-        slow_rate=chosen.slow_percent / 100,
-        slow_s=chosen.slow_call,
-        window_s=chosen.window,
-        min_calls=chosen.min_calls,
-        open_s=chosen.open_for,
-        probes=chosen.probes,
-        on_change=partial(_log_change, name),
-    )
-
-
-def _log_change(name: str, old: State, new: State) -> None:
-    """A line when a neighbour is given up and one when it is back; none for the probes between."""
-    if (old, new) == ("closed", "open") or new == "closed":
-        log.warning("the breaker %s was %s and is %s", name, old, new)
-
-
-def create_app(settings: Settings) -> Gate:
+def create_app(settings: Settings) -> Application:
     """The application of one worker.
 
-    Raises BudgetTooSmall, and what `registry.select` raises for a model that cannot be used.
+    Raises BudgetTooSmall, SecretsMissing, and what `registry.select` raises for a model that cannot be used.
     """
+    secrets = secrets_of(settings)
     registry = Registry(select(settings.model))
     store = make_store(settings)
     tiers = Tiers(settings)
-    breakers = [store.write_breaker, store.read_breaker] if isinstance(store, PostgresStore) else []
-    breakers += [tiers.shared.breaker] if tiers.shared is not None else []
     server, timeout_s = settings.server, settings.database.timeout
     records = Records(registry, store, tiers.of_assessments(), timeout_s)
     assessor = Assessor(
@@ -194,37 +98,120 @@ def create_app(settings: Settings) -> Gate:
         batch_timeout_s=server.request_deadline,
         item_limit_bytes=server.body_limit,
     )
+    keyring, keys = make_keys(settings, secrets, store, tiers)
+    limiter = Limiter(tiers.shared, (settings.scaling.max_replicas or 1) * server.workers)
+    rates = Rates(limiter)
+    notes = Notes(store)
+    checkpoints = Checkpoints(
+        store, secrets.audit_signing, settings.audit.checkpoint_every, partial(_anchor, anchor_of(settings))
+    )
     deadline = Deadline(server.request_deadline)
-    bodies = Bodies(server.body_timeout)
-    assessments = Assessments(assessor, records, bodies, PROBLEMS, deadline, server.body_limit, server.batch_body_limit)
+    assessments = Assessments(assessor, records, rates, PROBLEMS, deadline, notes.note)
     models = Models(registry, store)
-    paths: dict[str, Methods] = {
-        "/v1/assessments": {"POST": assessments.create, "GET": bounded(deadline, assessments.list)},
+    overrides = OverridesOf(Overrides(records, store, Uuid7(), timeout_s=timeout_s))
+    ring = KeyRing(keys)
+    trail = AuditTrail(store)
+    within = partial(bounded, deadline)
+    described: dict[str, Answer] = {}
+    endpoints: dict[str, dict[str, Endpoint]] = {
+        "/v1/assessments": {"POST": assessments.create, "GET": within(assessments.list)},
         "/v1/assessments/batch": {"POST": assessments.batch},
-        "/v1/assessments/{id}": {"GET": bounded(deadline, assessments.read)},
-        "/v1/assessments/{id}/replay": {"POST": bounded(deadline, assessments.replay)},
-        "/v1/models": {"GET": bounded(deadline, models.list)},
-        "/v1/models/{id}/{version}": {"GET": bounded(deadline, models.read)},
+        "/v1/assessments/{id}": {"GET": within(assessments.read)},
+        "/v1/assessments/{id}/replay": {"POST": within(assessments.replay)},
+        "/v1/assessments/{id}/overrides": {"GET": within(overrides.list), "POST": within(overrides.create)},
+        "/v1/assessments/{id}/overrides/{override_id}": {"GET": within(overrides.read)},
+        "/v1/assessments/{id}/overrides/{override_id}/approve": {"POST": within(overrides.approve)},
+        "/v1/models": {"GET": within(models.list)},
+        "/v1/models/{id}/{version}": {"GET": within(models.read)},
+        "/v1/keys": {"GET": within(ring.list), "POST": within(ring.create)},
+        "/v1/keys/{id}": {"DELETE": within(ring.revoke)},
+        "/v1/keys/{id}/rotate": {"POST": within(ring.rotate)},
+        "/v1/audit": {"GET": within(trail.list)},
+        "/v1/audit/checkpoints": {"GET": within(trail.checkpoints)},
         "/problems/{slug}": {"GET": problem},
-        "/health": {"GET": health(__version__, breakers)},
+        "/health": {"GET": health(__version__, breakers_of(store, tiers))},
+        "/openapi.json": {"GET": fixed(described, "/openapi.json")},
+        "/docs": {"GET": fixed(described, "/docs")},
     }
 
     async def start() -> None:
         await store.open()
         await tiers.open()
         await registry.keep(store)
-        paths.update(await _description(assessor, f"http://{server.host}:{server.port}"))
-        gate.routes = Table(paths)
+        keyring.start()
+        checkpoints.start()
+        described.update(await _description(assessor, f"http://{server.host}:{server.port}"))
         # Everything made so far lives as long as the process: the collector need not walk it again.
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD)
 
     async def stop() -> None:
+        await notes.stop()
+        await keyring.stop()
+        await checkpoints.stop()
+        await limiter.close()
         await asyncio.gather(tiers.close(), store.close())
 
-    gate = Gate(Table(paths), PROBLEMS, start, stop)
-    return gate
+    guard: Guard = Anyone(DEFAULT_TENANT)
+    if settings.auth.enabled:
+        allowances = Allowances(settings.limits, settings.auth.failures)
+        addresses = Addresses(server.trusted_proxies or ())
+        guard = Authentication((keyring,), addresses, limiter, allowances.of_address, notes.note)
+    concurrency = settings.concurrency
+    gate = Gate(
+        Table(guarded(endpoints, {"single": server.body_limit, "batch": server.batch_body_limit}, server.behind_tls)),
+        PROBLEMS,
+        guard,
+        rates,
+        Bodies(server.body_timeout),
+        Admission(concurrency.max_concurrent_requests, concurrency.max_queue, concurrency.queue_wait),
+        notes.note,
+        protective_headers(server.behind_tls),
+        start,
+        stop,
+    )
+    return gate if not server.cors_origins else _for_browsers(gate, server.cors_origins)
+
+
+def make_keys(settings: Settings, secrets: Secrets, store: Store, tiers: Tiers) -> tuple[Keyring, Keys]:
+    """What recognises keys, and what makes and ends them."""
+    ring = Keyring(
+        store,
+        secrets.key_hash,
+        Allowances(settings.limits, settings.auth.failures).of_key,
+        local=tiers.local,
+        shared=tiers.shared,
+        kept_s=settings.cache.ttl,
+        timeout_s=settings.database.timeout,
+    )
+    return ring, Keys(store, secrets.key_hash, settings.auth.environment, settings.limits.tiers, ring.forget)
+
+
+def anchor_of(settings: Settings) -> FileAnchor | None:
+    """Where checkpoints are kept outside of the embedded database; None with PostgreSQL, where the log has to do."""
+    return None if settings.database.is_postgres else FileAnchor(settings.database.data_dir / "audit_anchor")
+
+
+def _anchor(file: FileAnchor | None, checkpoint: Checkpoint) -> None:
+    log_anchor(checkpoint)
+    if file is not None:
+        file(checkpoint)
+
+
+def _for_browsers(app: Application, origins: tuple[str, ...]) -> Application:
+    """The application, for pages of these origins too. Their own credentials, such as cookies, are never taken."""
+    sent = ("Authorization", "X-API-Key", "Content-Type", "Content-Encoding", "Idempotency-Key", "If-None-Match")
+    told = ("ETag", "Location", "Retry-After", "RateLimit", "RateLimit-Policy", "Idempotent-Replayed")
+    return CORSMiddleware(
+        app,
+        allow_origins=origins,
+        allow_methods=("GET", "POST", "DELETE"),
+        allow_headers=(*sent, "X-Request-ID"),
+        expose_headers=(*told, "X-Request-ID"),
+        allow_credentials=False,
+        max_age=600,
+    )
 
 
 def bounded(deadline: Deadline, endpoint: Endpoint) -> Endpoint:
@@ -236,15 +223,16 @@ def bounded(deadline: Deadline, endpoint: Endpoint) -> Endpoint:
     return answer
 
 
-async def _description(assessor: Assessor, base_url: str) -> dict[str, Methods]:
+async def _description(assessor: Assessor, base_url: str) -> dict[str, Answer]:
     """The API's description, with a real answer as its example, and its page."""
     body = msgspec.json.encode(openapi.PROFILE_EXAMPLE)
-    made: Reply = await assessor.assess("", read_profile(body), body, full=False, dry_run=True, keyed=None)
+    made: Reply = await assessor.assess(
+        "", read_profile(body), body, full=False, dry_run=True, keyed=None, actor="service"
+    )
     example = msgspec.json.decode(made.body, type=wire.Assessment)
-    described = openapi.document(__version__, example)
-    page = docs.page(described, base_url)
-    headers = tuple(header for header in page.headers if header[0] != b"content-length")
+    document = openapi.document(__version__, example)
+    page = docs.page(document, base_url)
     return {
-        "/openapi.json": {"GET": fixed(Answer(200, openapi.encoded(described), (JSON_TYPE,)))},
-        "/docs": {"GET": fixed(Answer(200, page.html, headers))},
+        "/openapi.json": Answer(200, openapi.encoded(document), (JSON_TYPE,)),
+        "/docs": Answer(200, page.html, page.headers),
     }

@@ -1,19 +1,24 @@
-"""Reading what callers send: one profile, or a batch of them. The fast path, with its explanations one step away."""
+"""Reading what callers send: profiles, batches, other bodies. The fast path, with its explanations one step away."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import cache
+from typing import Any, TypeVar
 
 import msgspec
 
 from app import wire
-from app.errors import BatchRefused, BatchTooLarge, BodyTooLarge, BodyUnreadable, ProfileRefused, clipped
+from app.errors import BatchRefused, BatchTooLarge, BodyRefused, BodyTooLarge, BodyUnreadable, ProfileRefused, clipped
 from app.faults import check_readable, decode_faults
 from core.prescan import MAX_DEPTH, Prescan, Refused, has_more_items
 
 MAX_ITEMS = 1000
 SUSPECT_COMMAS = 150 * MAX_ITEMS
 _BLANKS = re.compile(rb"[ \t\r\n]*")
+
+Sent = TypeVar("Sent", bound=wire.Request)
 
 _prescan = Prescan().check
 _decode_profile = msgspec.json.Decoder(wire.Profile).decode
@@ -37,6 +42,23 @@ def read_profile(body: bytes) -> wire.Profile:
         raise _explained(refused, body) from None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise ProfileRefused(decode_faults(body, wire.Profile)) from None
+
+
+def read_body(body: bytes, wire_type: type[Sent]) -> Sent:
+    """A body of that type. Raises BodyUnreadable, or BodyRefused with every fault."""
+    try:
+        _prescan(body)
+        sent: Sent = _decoder(wire_type)(body)
+        return sent
+    except Refused as refused:
+        raise _explained(refused, body, refusal=BodyRefused) from None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise BodyRefused(decode_faults(body, wire_type)) from None
+
+
+@cache
+def _decoder(wire_type: type[wire.Request]) -> Callable[[bytes], Any]:
+    return msgspec.json.Decoder(wire_type).decode
 
 
 def read_batch(body: bytes) -> list[bytes]:
@@ -104,12 +126,14 @@ def _past_blanks(body: bytes, place: int) -> int:
     return blanks.end() if blanks else place
 
 
-def _explained(refused: Refused, body: bytes, at: str = "") -> BodyUnreadable | ProfileRefused:
+def _explained(
+    refused: Refused, body: bytes, at: str = "", refusal: type[ProfileRefused | BodyRefused] = ProfileRefused
+) -> BodyUnreadable | ProfileRefused | BodyRefused:
     """The refusal that a caller can act on. A body that is no JSON at all is told that first."""
     check_readable(body)
     pointer = at + refused.pointer
     if refused.kind == "depth":
         return BodyUnreadable(f"The body is nested more than {MAX_DEPTH} deep, at {clipped(pointer, 80)}.")
     if refused.kind == "duplicate":
-        return ProfileRefused([wire.Fault(pointer, f'the key "{clipped(refused.key)}" stands twice in one object')])
-    return ProfileRefused([wire.Fault(pointer, "text must not hold a NUL character (\\u0000)")])
+        return refusal([wire.Fault(pointer, f'the key "{clipped(refused.key)}" stands twice in one object')])
+    return refusal([wire.Fault(pointer, "text must not hold a NUL character (\\u0000)")])

@@ -13,6 +13,7 @@ from app.cache.local import MISSING
 from app.cache.tiers import Cache
 from app.errors import Conflict
 from app.evidence.base import Findings, Gathered
+from app.ids import text
 from app.registry import ModelUnknown, Registry
 from app.resilience.deadline import Deadline, DeadlineExceeded
 from app.store.base import Row, Store, StoreUnavailable
@@ -45,17 +46,23 @@ _decode_profile = msgspec.json.Decoder(wire.Profile).decode
 
 
 class Answer(Struct, frozen=True, gc=False):
-    """One assessed business: everything that its answer is rendered from. id: None where nothing was recorded."""
+    """One assessed business: everything that its answer is rendered from.
+
+    id: None where nothing was recorded.  effective: the JSON of what a person decided, None where nobody did.
+    """
 
     id: bytes | None
     business_id: bytes
     assessed: Assessed
     gathered: Gathered
+    effective: bytes | None = None
 
     def render(self, full: bool) -> bytes:
         """The answer as JSON. full: with every characteristic, else the top reasons."""
         found = self.gathered
-        return self.assessed.render(self.id, self.business_id, full, found.screening, found.evidence, found.degraded)
+        return self.assessed.render(
+            self.id, self.business_id, full, found.screening, found.evidence, found.degraded, self.effective
+        )
 
 
 class Recorded:
@@ -114,6 +121,10 @@ class Records:
         """Have it at hand for the reads that follow."""
         self._cache.keep(recorded.row.tenant_id, recorded.row.id, recorded)
 
+    async def forget(self, tenant_id: str, id: bytes) -> bool:
+        """Have every process read it anew, once its row has changed; False where Redis could not be told."""
+        return await self._cache.invalidate(tenant_id, (id,))
+
     async def each(self, tenant_id: str, ids: Sequence[bytes]) -> list[Row | None]:
         """The tenant's assessments from the database, in order."""
         return await self._bounded(self._store.get_each(tenant_id, ids))
@@ -123,7 +134,7 @@ class Records:
         return await self._bounded(self._store.page(tenant_id, **filters))
 
     async def rendered(self, recorded: Recorded, full: bool) -> bytes:
-        """The answer's JSON. Raises Conflict for a record that this service cannot read."""
+        """The answer's JSON, with what is in force. Raises Conflict for a record that this service cannot read."""
         body = recorded.full if full else recorded.top
         if body is None:
             body = (await self.restored(recorded.row)).render(full)
@@ -133,11 +144,15 @@ class Records:
                 recorded.top = body
         return body
 
-    async def restored(self, row: Row) -> Answer:
-        """The answer that a row records. Raises Conflict for a row that this service cannot read."""
+    async def restored(self, row: Row, *, as_recorded: bool = False) -> Answer:
+        """The answer that a row records, with what a person decided since, or as it was first given (`as_recorded`).
+
+        Raises Conflict for a row that this service cannot read.
+        """
         scorer, record = await self._opened(row)
         gathered = Gathered(record.findings, record.screening, record.evidence, record.degraded)
-        return Answer(row.id, _encode_json(row.business_id), _restored(scorer, record), gathered)
+        effective = None if as_recorded else _effective(row)
+        return Answer(row.id, _encode_json(row.business_id), _restored(scorer, record), gathered, effective)
 
     async def replay(self, row: Row) -> wire.Replay:
         """Score the stored input and evidence again under the stored model, as of the stored day, and compare."""
@@ -194,6 +209,13 @@ def _named(item: Any) -> str:
     if not isinstance(item, dict):
         return ""
     return str(item.get("characteristic") or item.get("code") or item.get("name") or item.get("model") or "")
+
+
+def _effective(row: Row) -> bytes | None:
+    """The JSON of the override in force, if there is one."""
+    if row.override_id is None:
+        return None
+    return _encode_json(wire.Effective(wire.LEVELS[row.level], wire.DECISIONS[row.decision], text(row.override_id)))
 
 
 def _restored(scorer: Scorer, record: Record) -> Assessed:

@@ -9,6 +9,7 @@ import logging
 import math
 import multiprocessing
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -22,18 +23,27 @@ from granian.server import Server
 from rich.console import Console
 
 from app import __version__
-from app.edge.gate import Gate
-from app.main import Tiers, create_app, make_store
+from app.edge.gate import Application
+from app.ids import now_ms
+from app.keys import first_key
+from app.main import create_app
+from app.neighbours import Tiers, make_store
 from app.registry import ModelUnknown, select
+from app.secrets import SecretsMissing, secrets_of
 from app.settings import Loaded, Settings
 from app.settings.budget import BudgetTooSmall
+from app.settings.kinds import is_loopback
 from app.store.base import StoreRefused, StoreUnavailable, opened
 from app.store.postgres.schema import database_place
+from app.store.postgres.store import PostgresStore
+from app.store.sqlite import SqliteStore
+from app.store.trail import SYSTEM_TENANT, act
 from core.model import ModelRefused
 
 log = logging.getLogger(__name__)
 
 PR_SET_PDEATHSIG = 1
+MODEL_SWITCHED = "model.switched"
 
 
 class StartRefused(Exception):
@@ -45,7 +55,7 @@ def run(loaded: Loaded) -> None:
     settings = loaded.settings
     check_model(settings)
     check_port(settings)
-    asyncio.run(check_store(settings))
+    key_file = asyncio.run(check_store(settings))
     server = settings.server
     granian = Server(
         target="app.main:create_app",
@@ -65,11 +75,11 @@ def run(loaded: Loaded) -> None:
         workers_kill_timeout=max(1, math.ceil(server.shutdown_grace)),
         respawn_failed_workers=True,
     )
-    granian.on_startup(partial(announce, settings))
+    granian.on_startup(partial(announce, settings, key_file))
     granian.serve(target_loader=partial(load_worker, settings), wrap_loader=False)
 
 
-def load_worker(settings: Settings) -> Gate:
+def load_worker(settings: Settings) -> Application:
     """The application, in the worker's own process."""
     _end_with_parent()
     logging.basicConfig(level=settings.logging.level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -118,18 +128,45 @@ def check_port(settings: Settings) -> None:
             raise StartRefused(why) from None
 
 
-async def check_store(settings: Settings) -> None:
-    """Refuse a database that cannot be opened and written. The data folder is made where it is not there."""
-    if not settings.database.is_postgres:
+async def check_store(settings: Settings) -> Path | None:
+    """Refuse a database that cannot be opened and written, and a service that nobody could call.
+
+    The embedded database is made where it is not there, and in it the first key: the file that holds that key's text.
+    """
+    embedded = not settings.database.is_postgres
+    if embedded:
         make_folder(settings.database.sqlite_file.parent)
     try:
+        secrets = secrets_of(settings)
         Tiers(settings)
         async with opened(make_store(settings)) as store:
             await store.check()
-    except (StoreRefused, BudgetTooSmall) as refused:
+            await _note_model(settings, store)
+            if not settings.auth.enabled:
+                return None
+            if embedded:
+                return await first_key(settings, store, secrets)
+            if not await store.has_key(now_ms()) and not is_loopback(settings.server.host):
+                raise StartRefused(
+                    "there is no key yet, so nobody could call the service; make one with "
+                    "`kyb keys create --tenant default --name admin --role admin`"
+                )
+            return None
+    except (StoreRefused, BudgetTooSmall, SecretsMissing) as refused:
         raise StartRefused(str(refused)) from None
+    except OSError as error:
+        raise StartRefused(f"{error.filename or settings.database.data_dir}: {error.strerror or error}") from None
     except StoreUnavailable as unavailable:
         raise StartRefused(f"the database takes no writes: {unavailable}") from None
+
+
+async def _note_model(settings: Settings, store: SqliteStore | PostgresStore) -> None:
+    """Enter a model that was not in use before into the audit trail."""
+    model = select(settings.model)
+    told = act(SYSTEM_TENANT, MODEL_SWITCHED, "service", id=model.id, version=model.version, sha256=model.sha256.hex())
+    last = await store.entries(SYSTEM_TENANT, act=MODEL_SWITCHED, limit=1)
+    if not last or last[0].detail != told.detail:
+        await store.note([told])
 
 
 def make_folder(folder: Path) -> None:
@@ -141,19 +178,28 @@ def make_folder(folder: Path) -> None:
         raise StartRefused(why) from None
 
 
-def announce(settings: Settings) -> None:
-    """Say where the service is and how to try it."""
+def announce(settings: Settings, key_file: Path | None) -> None:
+    """Say where the service is and how to try it. key_file: holds a key, whose text is never shown."""
     address = f"http://{settings.server.host}:{settings.server.port}"
     console = Console(highlight=False, soft_wrap=True)
     database = settings.database
     place = database_place(database.url) if database.url and database.is_postgres else database.sqlite_file
     console.print(f"kyb {__version__} on {address}, records in {place}, description at {address}/docs", markup=False)
-    console.print(curl_line(address), markup=False)
+    if not settings.auth.enabled:
+        console.print("authentication is off: whoever reaches this address may do everything", markup=False)
+    console.print(curl_line(address, _sent_key(settings, key_file)), markup=False)
 
 
-def curl_line(address: str) -> str:
+def _sent_key(settings: Settings, key_file: Path | None) -> str:
+    """The option of curl that sends the key, nothing where none is asked for."""
+    if not settings.auth.enabled:
+        return ""
+    return f"""-H "X-API-Key: $(cat {shlex.quote(str(key_file))})" """ if key_file else '-H "X-API-Key: $KYB_KEY" '
+
+
+def curl_line(address: str, sent_key: str) -> str:
     """A request that works when pasted."""
     body = (
         '{"business":{"name":"Acme Trading GmbH","jurisdiction":"DE","status":"active","incorporated_on":"2009-05-01"}}'
     )
-    return f"  curl -s {address}/v1/assessments -H 'Content-Type: application/json' -d '{body}'"
+    return f"  curl -s {address}/v1/assessments {sent_key}-H 'Content-Type: application/json' -d '{body}'"

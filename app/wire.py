@@ -7,11 +7,14 @@ scoring core's field catalogue are all made from them. Absent and null both deco
 from __future__ import annotations
 
 import datetime as dt
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Raw, Struct
+
+from app.roles import Permission, Role
 
 NUMBER_LIMIT = 1e15
+LONGEST_OVERLAP_S = 30 * 86_400
 
 Text = Annotated[str, Meta(min_length=1, max_length=512)]
 ShortText = Annotated[str, Meta(min_length=1, max_length=128)]
@@ -66,6 +69,10 @@ Level = Literal["low", "medium", "high", "critical"]
 Decision = Literal["approve", "review", "decline"]
 Category = Literal["financial", "operational", "compliance", "geographic", "ownership", "industry", "reputational"]
 Explain = Literal["top", "full"]
+
+LEVELS: tuple[Level, ...] = get_args(Level)
+DECISIONS: tuple[Decision, ...] = get_args(Decision)
+"""In the order of the numbers that stand for them in records."""
 
 
 class Request(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
@@ -331,6 +338,140 @@ class BatchItem(Struct, frozen=True, omit_defaults=True):
 
 class BatchAnswer(Struct, frozen=True):
     items: list[BatchItem]
+
+
+OverrideState = Literal["applied", "pending", "approved"]
+
+
+class OverrideRequest(Request, frozen=True):
+    """What a person decides: `level`, `decision` or both. What is left out stays as it is in force."""
+
+    reason: Annotated[str, Meta(min_length=1, max_length=2000)]
+    level: Level | None = None
+    decision: Decision | None = None
+
+
+class Override(Struct, frozen=True):
+    """A person's decision. `actor` and `approver` are ids of keys; `reason` is null once it was erased."""
+
+    id: str
+    assessment_id: str
+    created_at: str
+    level: Level
+    decision: Decision
+    reason: str | None
+    actor: str
+    state: OverrideState
+    approver: str | None
+    approved_at: str | None
+
+
+class OverrideList(Struct, frozen=True):
+    items: list[Override]
+
+
+class AuditEntry(Struct, frozen=True):
+    """One link of the trail. `previous` is the hash before it in its segment; `subjects` are ids of assessments."""
+
+    id: str
+    segment: str
+    number: int
+    at: str
+    act: str
+    actor: str
+    detail: Annotated[Raw, Meta(extra_json_schema={"type": "object"})]
+    subjects: list[str]
+    previous: str
+    hash: str
+
+
+class AuditList(Struct, frozen=True):
+    items: list[AuditEntry]
+    next_cursor: str | None
+
+
+class SegmentHead(Struct, frozen=True):
+    """How far a segment had come: `hash` is that of its entry `number`."""
+
+    segment: str
+    number: int
+    hash: str
+
+
+class Checkpoint(Struct, frozen=True):
+    """A signed mark of the trail: `heads` of the segments that moved since the one before, and all `entries` so far."""
+
+    number: int
+    at: str
+    entries: int
+    heads: list[SegmentHead]
+    previous: str
+    hash: str
+    mac: str
+
+
+class CheckpointList(Struct, frozen=True):
+    items: list[Checkpoint]
+    next_cursor: str | None
+
+
+KeyStatus = Literal["active", "expired", "revoked"]
+Network = Annotated[
+    str,
+    Meta(min_length=1, max_length=64, description="a network or an address, such as 10.0.0.0/8 or 2001:db8::1"),
+]
+
+
+class KeyRequest(Request, frozen=True):
+    """A key as it is asked for. `scopes` narrow the role, absent for all of it; `networks` are where it may be used
+    from, absent for everywhere. Its rate is that of a `tier` of the settings, or a `rate` of its own."""
+
+    name: ShortText
+    role: Role
+    scopes: Annotated[list[Permission], Meta(min_length=1, max_length=16)] | None = None
+    networks: Annotated[list[Network], Meta(max_length=100)] | None = None
+    tier: ShortText | None = None
+    rate: (
+        Annotated[str, Meta(min_length=1, max_length=64, description="such as `100/s burst 200`, or `unlimited`")]
+        | None
+    ) = None
+    expires_at: (
+        Annotated[
+            dt.datetime,
+            Meta(tz=True, description="a date-time with Z or an offset, such as 2027-11-23T14:00:00Z, in the future"),
+        ]
+        | None
+    ) = None
+
+
+class Key(Struct, frozen=True):
+    """An API key, without its text. `permissions` is what it may do; `last_used_at` may be a minute behind."""
+
+    id: str
+    tenant_id: str
+    name: str
+    role: Role
+    scopes: list[Permission] | None
+    permissions: list[Permission]
+    networks: list[str]
+    tier: str | None
+    rate: str | None
+    status: KeyStatus
+    created_at: str
+    created_by: str
+    expires_at: str | None
+    revoked_at: str | None
+    last_used_at: str | None
+
+
+class NewKey(Key, frozen=True):
+    """A key that was just made. `key` is its text, which is shown this once."""
+
+    key: str
+
+
+class KeyList(Struct, frozen=True):
+    items: list[Key]
 
 
 class Difference(Struct, frozen=True):

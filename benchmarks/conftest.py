@@ -18,7 +18,8 @@ from app import settings
 from app.assess import Assessor
 from app.evidence.watchlist import Watchlist
 from app.ids import Uuid7
-from app.main import GC_THRESHOLD, Tiers
+from app.main import GC_THRESHOLD
+from app.neighbours import Tiers
 from app.records import Records
 from app.registry import Registry, select
 from app.store.base import Store

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from service import KEY
+
 
 def head(path: str, *headers: str) -> bytes:
-    lines = (f"POST {path} HTTP/1.1", "Host: kyb", "Content-Type: application/json", *headers)
+    lines = (f"POST {path} HTTP/1.1", "Host: kyb", f"X-API-Key: {KEY}", "Content-Type: application/json", *headers)
     return "".join(f"{line}\r\n" for line in lines).encode() + b"\r\n"
 
 
@@ -13,4 +15,5 @@ def malformed(*lines: str, body: str = "") -> bytes:
 
 
 def posted(*headers: str, body: str = "{}") -> bytes:
-    return malformed("POST /v1/assessments HTTP/1.1", "Host: a", "Content-Type: application/json", *headers, body=body)
+    known = ("Host: a", f"X-API-Key: {KEY}", "Content-Type: application/json")
+    return malformed("POST /v1/assessments HTTP/1.1", *known, *headers, body=body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -15,6 +16,7 @@ import pytest
 from databases import migrated, postgres_store
 
 from app.ids import Uuid7, now_ms
+from app.store.access import Access, StoredKey, StoredOverride
 from app.store.base import Receipt, Row, S, Store, opened
 from app.store.keeping import Keeping
 from app.store.sqlite import SqliteStore
@@ -59,6 +61,39 @@ def receipt(key: str, *rows: Row | None, **fields: object) -> Receipt:
     return msgspec.structs.replace(made, **fields)
 
 
+def stored_key(tenant_id: str = "acme", **fields: object) -> StoredKey:
+    """A key with an id of its own."""
+    made = StoredKey(
+        id=secrets.token_hex(6),
+        tenant_id=tenant_id,
+        name="onboarding",
+        role="analyst",
+        scopes=None,
+        digest=secrets.token_bytes(32),
+        networks=(),
+        tier=None,
+        rate=None,
+        created_ms=now_ms(),
+        created_by="cli",
+    )
+    return msgspec.structs.replace(made, **fields)
+
+
+def override(of: Row, **fields: object) -> StoredOverride:
+    """A person's decision over a row: critical, decline."""
+    made = StoredOverride(
+        tenant_id=of.tenant_id,
+        assessment_id=of.id,
+        id=ids.new(),
+        level=3,
+        decision=2,
+        reason="Maria knows them",
+        actor="key-of-one",
+        state="applied",
+    )
+    return msgspec.structs.replace(made, **fields)
+
+
 def play(store: S, scenario: Callable[[S], Awaitable[None]]) -> None:
     """Open the store, run the scenario on it, close it."""
 
@@ -69,7 +104,7 @@ def play(store: S, scenario: Callable[[S], Awaitable[None]]) -> None:
     asyncio.run(run())
 
 
-class Records(Store, Keeping, Protocol):
+class Records(Store, Keeping, Access, Protocol):
     """A store with everything that it can do."""
 
 

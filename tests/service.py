@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -18,6 +19,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from app.credentials import digest, mint, recognise
+from app.ids import now_ms
+from app.neighbours import make_store
+from app.roles import Role
+from app.secrets import secrets_of
+from app.settings import Settings, load
+from app.store.access import StoredKey
+from app.store.base import opened
+from app.store.trail import act
+
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = (sys.executable, "-m", "app.cli", "serve")
 HOST = "127.0.0.1"
@@ -28,6 +39,14 @@ ANSWER_LIMIT_S = 30.0
 
 Json = Any
 Headers = Mapping[str, str]
+
+SECRETS = {
+    "KEY_HASH_SECRET": "a secret of the tests, 32 characters",
+    "AUDIT_SIGNING_KEY": "a signing key of the tests, 32 characters",
+}
+MINTED = mint("test")
+KEY = MINTED.text
+"""The key that every service of the tests knows: of the tenant `default`, which may do everything, without a limit."""
 
 
 def example(name: str) -> Json:
@@ -51,6 +70,20 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+async def keep_key(
+    settings: Settings, text: str = KEY, role: Role = "admin", tenant_id: str = "default", **more: Any
+) -> None:
+    """Have the service of these settings know a key, unless it does."""
+    id = recognise(text.encode())
+    assert id is not None
+    hashed = digest(text.encode(), secrets_of(settings).key_hash)
+    known = {"networks": (), "tier": "unlimited", "rate": None, "scopes": None, "created_ms": now_ms(), **more}
+    async with opened(make_store(settings)) as store:
+        if await store.key(id) is None:
+            key = StoredKey(id, tenant_id, "tests", role, digest=hashed, created_by="tests", **known)
+            await store.add_key(key, act(tenant_id, "key.created", "tests", key=id))
+
+
 class Answer:
     """A whole answer. headers: names in lower case; one that stands twice is an error."""
 
@@ -69,13 +102,18 @@ class Answer:
 
 
 class Client:
-    """A caller with one kept-alive connection, for one thread. What goes wrong on the wire is raised."""
+    """A caller with one kept-alive connection, for one thread. What goes wrong on the wire is raised.
 
-    def __init__(self, port: int) -> None:
+    key: sent with each request that does not name another; None sends none.
+    """
+
+    def __init__(self, port: int, key: str | None = KEY) -> None:
+        self.key = key
         self.connection = http.client.HTTPConnection(HOST, port, timeout=ANSWER_LIMIT_S)
 
     def send(self, method: str, path: str, body: bytes | None = None, headers: Headers | None = None) -> Answer:
-        self.connection.request(method, path, body=body, headers=dict(headers or {}))
+        own = {} if self.key is None else {"X-API-Key": self.key}
+        self.connection.request(method, path, body=body, headers={**own, **(headers or {})})
         response = self.connection.getresponse()
         return Answer(response.status, response.getheaders(), response.read())
 
@@ -180,7 +218,7 @@ class Service:
     def __init__(self, folder: Path, config: str = "", **settings: str) -> None:
         self.folder = folder
         self.log = folder / "service.log"
-        self.settings = {"DATA_DIR": str(folder / "data"), "LOG_LEVEL": "warning", **settings}
+        self.settings = {"DATA_DIR": str(folder / "data"), "LOG_LEVEL": "warning", **SECRETS, **settings}
         self.port = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._clients: list[Client] = []
@@ -197,10 +235,12 @@ class Service:
     def start(self, **settings: str) -> Service:
         """Start a process and wait until it answers. settings: for this start, over those of the service."""
         self.port = free_port()
+        told = environment({**self.settings, "PORT": str(self.port), **settings})
+        asyncio.run(keep_key(load(told).settings))
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 COMMAND,
-                env=environment({**self.settings, "PORT": str(self.port), **settings}),
+                env=told,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -229,6 +269,13 @@ class Service:
         """A new connection, closed when the service is."""
         self._clients.append(Client(self.port))
         return self._clients[-1]
+
+    def new_key(self, role: Role = "admin", tenant_id: str = "default", **more: Any) -> str:
+        """A key that nobody had before. more: members of StoredKey."""
+        text = mint("test").text
+        told = environment({**self.settings, "PORT": str(self.port)})
+        asyncio.run(keep_key(load(told).settings, text, role, tenant_id, **more))
+        return text
 
     def workers(self) -> list[int]:
         """The process ids of the workers."""
@@ -283,7 +330,7 @@ def serving(folder: Path, config: str = "", **settings: str) -> Iterator[Service
 
 def failed_start(folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
     """Start a service that must refuse to: its exit code and what it said."""
-    told = {"DATA_DIR": str(folder / "data"), "PORT": str(free_port()), **settings}
+    told = {"DATA_DIR": str(folder / "data"), "PORT": str(free_port()), **SECRETS, **settings}
     return subprocess.run(
         COMMAND, env=environment(told), cwd=folder, capture_output=True, text=True, timeout=START_LIMIT_S, check=False
     )

@@ -8,7 +8,7 @@ import socket
 import pytest
 from problems import faults, problem
 from rawhttp import head, malformed, posted
-from service import HOST, Client, Service, Wire, exchange, named
+from service import KEY, HOST, Client, Service, Wire, exchange, named
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,8 @@ def test_a_body_of_another_type_is_415(caller: Client, path: str, sent: str) -> 
 
 def test_a_body_without_a_type_is_415(untouched: Service, caller: Client) -> None:
     body = json.dumps(named("Untyped Ltd")).encode()
-    request = b"POST /v1/assessments HTTP/1.1\r\nHost: kyb\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    request = b"POST /v1/assessments HTTP/1.1\r\nHost: kyb\r\nX-API-Key: %s\r\nContent-Length: %d\r\n\r\n%s"
+    request %= (KEY.encode(), len(body), body)
     problem(exchange(untouched.port, request), 415, "wrong-content-type")
 
 
@@ -92,7 +93,7 @@ def test_a_method_that_a_path_does_not_know_is_405_with_those_it_does(
     ],
 )
 def test_an_odd_path_is_404(untouched: Service, caller: Client, path: str) -> None:
-    answer = exchange(untouched.port, f"GET {path} HTTP/1.1\r\nHost: kyb\r\n\r\n".encode())
+    answer = exchange(untouched.port, f"GET {path} HTTP/1.1\r\nHost: kyb\r\nX-API-Key: {KEY}\r\n\r\n".encode())
     problem(answer, 404, "not-found")
     assert len(answer.body) < 1000
 

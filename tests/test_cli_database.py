@@ -27,7 +27,7 @@ from service import Client, environment, free_port, named, serving, wait_until
 from app.cli.database import days_of
 from app.cli.exits import Stopped
 from app.ids import Uuid7
-from app.main import make_store
+from app.neighbours import make_store
 from app.settings import load
 from app.store.base import Row
 from app.store.keeping import MAX_DAYS

@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from service import Answer, Client, Crowd, Json, Service, Wire, named, serving, wait_until
+from service import KEY, Answer, Client, Crowd, Json, Service, Wire, named, serving, wait_until
 
 CALLERS = 8
 
@@ -181,7 +181,8 @@ def begun(service: Service, body: bytes) -> Wire:
     """A request that the service has begun to read: it asked for the body."""
     wire = Wire(service.port)
     wire.write(
-        b"POST /v1/assessments HTTP/1.1\r\nHost: kyb\r\nContent-Type: application/json\r\n"
+        b"POST /v1/assessments HTTP/1.1\r\nHost: kyb\r\nX-API-Key: " + KEY.encode() + b"\r\n"
+        b"Content-Type: application/json\r\n"
         b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body)
     )
     assert b"100" in wire.interim()

@@ -26,7 +26,7 @@ CASES: list[tuple[Exception, int, str]] = [
     (errors.BatchRefused([FAULT]), 422, "invalid-batch"),
     (errors.ParameterRefused([FAULT]), 422, "invalid-parameter"),
     (errors.KeyReused(), 422, "idempotency-key-reused"),
-    (errors.HeadersTooLarge(32768), 431, "headers-too-large"),
+    (errors.HeadersTooLarge(32768, 100), 431, "headers-too-large"),
     (errors.Unavailable("The store does not answer."), 503, "unavailable"),
     (RuntimeError("password=hunter2"), 500, "internal-error"),
 ]

@@ -6,7 +6,7 @@ import json
 import select
 from concurrent.futures import ThreadPoolExecutor
 
-from service import Client, Json, Service, Wire, example, named
+from service import KEY, Client, Json, Service, Wire, example, named
 
 LEAST = 20
 """Single requests beside a batch. Worked in one piece, it lets through two or three: before, behind, and between."""
@@ -27,7 +27,7 @@ def test_single_requests_are_answered_while_a_batch_of_a_thousand_is_worked(serv
     good = example("healthy-manufacturer")
     items = [good if number % 10 == 0 else tedious(number) for number in range(1000)]
     body = json.dumps({"items": items}).encode()
-    head = "POST /v1/assessments/batch HTTP/1.1\r\nHost: kyb\r\nContent-Type: application/json\r\n"
+    head = f"POST /v1/assessments/batch HTTP/1.1\r\nHost: kyb\r\nX-API-Key: {KEY}\r\nContent-Type: application/json\r\n"
     client = Client(service.port)
     done = 0
     with Wire(service.port) as wire:

@@ -13,11 +13,13 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from records import BACKENDS, Backend, Records, receipt, row
+from records import BACKENDS, Backend, Records, override, receipt, row
 
 from app.ids import Uuid7, ceiling, floor
 from app.store.base import Row, StoreUnavailable
+from app.store.chain import leaf
 from app.store.keeping import MAX_DAYS, Dropped, Erased, Erasure, Relationship, Retention, business_sha256, first_id
+from app.store.trail import act
 
 TODAY = dt.date(2026, 7, 1)
 DAY_MS = 86_400_000
@@ -202,6 +204,30 @@ def test_a_key_whose_assessment_was_dropped_still_answers_its_receipt(backend: B
     backend.run(scenario)
 
 
+def test_the_overrides_of_an_assessment_are_dropped_with_it(backend: Backend) -> None:
+    old, young, held = made_on(days_ago(40)), made_on(days_ago(5)), made_on(days_ago(40), business_id="ongoing")
+    theirs = row("other", id=old.id, business_id=None)
+
+    async def scenario(store: Records) -> None:
+        await store.add_each([old, young, held, theirs])
+        await store.set_retention("acme", 30)
+        await store.set_relationship("acme", "ongoing", None)
+        kept = {}
+        for each in (old, young, held, theirs):
+            first, second = override(each), override(each, state="pending")
+            for one, over in ((first, None), (second, first.id)):
+                assert await store.add_override(one, act(each.tenant_id, "override.created", "k"), over=over)
+            kept[each.tenant_id, each.id] = [first, second]
+        assert await store.drop_past(TODAY, dry_run=True) == [Dropped("acme", 1)]
+        assert await store.overrides("acme", old.id) == kept["acme", old.id]
+        assert await store.drop_past(TODAY) == [Dropped("acme", 1)]
+        assert await store.overrides("acme", old.id) == []
+        for each in (young, held, theirs):
+            assert await store.overrides(each.tenant_id, each.id) == kept[each.tenant_id, each.id]
+
+    backend.run(scenario)
+
+
 @dataclass(frozen=True)
 class World:
     """What a tenant has. The days are relative to the day of the dropping: 3 is three days before it."""
@@ -306,6 +332,7 @@ def test_an_erased_business_leaves_results_and_a_note(backend: Backend) -> None:
                 input=None,
                 input_sha256=sha256(each.input or b"").digest(),
                 record=b"owner *****, score 23",
+                leaf=leaf(each),
             )
             assert await store.get("acme", each.id) == expected
             assert expected in await store.page("acme", level=2, limit=9)

@@ -18,12 +18,12 @@ import pytest
 from databases import Postgres, Valkey, query
 from outage import Callers, held, prepared
 from proxy import ABORT, HOST, Proxy
-from service import Answer, Client, Crowd, Json, Service, named, serving, unique, wait_until
+from service import KEY, Answer, Client, Crowd, Json, Service, named, serving, unique, wait_until
 
 from app.api.assessments import TENANT
 from app.cache.invalidation import CHANNEL
 from app.ids import now_ms
-from app.main import Tiers, make_store
+from app.neighbours import Tiers, make_store
 from app.redaction import redact
 from app.settings import load
 from app.store.keeping import Keeping
@@ -92,7 +92,7 @@ def listeners(valkey: Valkey) -> int:
 
 def request(method: str, path: str, document: Json = None, **headers: str) -> bytes:
     body = b"" if document is None else json.dumps(document).encode()
-    told = {"Host": HOST, "Content-Type": "application/json", "Content-Length": str(len(body)), **headers}
+    told = {"Host": HOST, "X-API-Key": KEY, "Content-Type": "application/json", "Content-Length": str(len(body)), **headers}
     lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in told.items()), "", ""]
     return "\r\n".join(lines).encode() + body
 

@@ -11,16 +11,17 @@ from typing import Any
 import asyncpg
 import pytest
 from databases import PgBouncer, Postgres, database_name, drop_database, migrated, postgres_store, query
-from records import play, row
+from records import override, play, row
 
 from app.ids import Uuid7, now_ms
 from app.resilience.retry import Retry, RetryBudget
 from app.store.base import Row
 from app.store.keeping import Dropped
 from app.store.postgres import keeping, partitions, past_months
-from app.store.postgres.link import Lost, Slow
+from app.store.postgres.link import LockBusy, Lost, Slow, Timeouts
 from app.store.postgres.partitions import Month
 from app.store.postgres.store import PostgresStore
+from app.store.trail import act
 
 DAY_MS = 86_400_000
 TODAY = dt.datetime.now(dt.UTC).date()
@@ -192,6 +193,73 @@ def test_two_at_once_count_every_assessment_once(months: str) -> None:
         assert await store.page("acme", limit=1) == []
 
     run(months, scenario)
+
+
+def test_the_overrides_of_a_month_are_dropped_with_it(months: str) -> None:
+    async def scenario(store: PostgresStore) -> None:
+        rows = [made_in(month, tenant_id) for month in (JANUARY, FEBRUARY) for tenant_id in ("acme", "zeta")]
+        kept = made_in(FEBRUARY, "forever")
+        await store.add_each([*rows, kept])
+        decided = {each: override(each) for each in [*rows, kept]}
+        for each, one in decided.items():
+            assert await store.add_override(one, act(each.tenant_id, "override.created", "k"), over=None)
+        for tenant_id in ("acme", "zeta"):
+            await store.set_retention(tenant_id, 1_000)
+        assert await store.drop_past(TODAY) == [Dropped("acme", 2), Dropped("zeta", 2)]
+        assert JANUARY not in await months_of(months)
+        for each in rows:
+            assert await store.overrides(each.tenant_id, each.id) == []
+        assert await store.overrides("forever", kept.id) == [decided[kept]]
+
+    run(months, scenario)
+
+
+@pytest.mark.parametrize("state", ["applied", "pending"])
+def test_nobody_overrides_an_assessment_of_a_month_that_is_being_dropped(
+    months: str, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    async def scenario(store: PostgresStore) -> None:
+        old = made_in(JANUARY)
+        await store.add([old])
+        await store.set_retention("acme", 1_000)
+        count = past_months._count
+
+        async def slow_count(*values: Any) -> int | None:
+            counted = await count(*values)
+            with pytest.raises(LockBusy):
+                await store.add_override(override(old, state=state), act("acme", "override.created", "k"), over=None)
+            return counted
+
+        monkeypatch.setattr(past_months, "_count", slow_count)
+        assert await store.drop_past(TODAY) == [Dropped("acme", 1)]
+        assert await store.overrides("acme", old.id) == []
+
+    run(months, scenario)
+
+
+def test_an_override_that_comes_while_its_assessment_is_deleted_leaves_with_it(
+    months: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Deleted row by row.
+    monkeypatch.setattr(past_months, "_MAY_DROP", "SELECT $1::text IS NULL")
+
+    async def scenario(store: PostgresStore) -> None:
+        old = made_in(JANUARY)
+        await store.add([old])
+        await store.set_retention("acme", 1_000)
+        connection = await asyncpg.connect(months)
+        await connection.execute("BEGIN; SELECT FROM assessments FOR UPDATE")
+        sql = "INSERT INTO overrides SELECT tenant_id, id, id, 3, 2, 'Maria', 'k', 'pending' FROM assessments"
+        await connection.execute(sql)
+        dropping = asyncio.create_task(store.drop_past(TODAY))
+        while not await connection.fetchval("SELECT count(*) > 0 FROM pg_locks WHERE NOT granted"):
+            assert not dropping.done()
+        await connection.execute("COMMIT")
+        assert await dropping == [Dropped("acme", 1)]
+        assert await connection.fetchval("SELECT count(*) FROM overrides") == 0
+        await connection.close()
+
+    run(months, scenario, timeouts=Timeouts(lock_s=0.5))
 
 
 Sessions = Callable[..., AbstractAsyncContextManager[Any]]

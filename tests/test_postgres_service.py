@@ -15,7 +15,7 @@ from databases import PASSWORD, PgBouncer, Postgres, database_name, query
 from outage import Callers, backends, claim, prepared, refused_in_time, timed, transaction
 from proxy import HOST, Proxy, reserve_port
 from records import receipt, row
-from service import Client, Crowd, Service, Wire, example, failed_start, named, serving, wait_until
+from service import KEY, Client, Crowd, Service, Wire, example, failed_start, named, serving, wait_until
 
 from app.api.assessments import TENANT
 from app.ids import now_ms
@@ -241,7 +241,8 @@ def test_a_key_that_another_transaction_holds_is_busy(url: str, tmp_path: Path) 
 def test_a_key_sent_five_hundred_times_to_two_services_is_one_assessment(url: str, tmp_path: Path) -> None:
     body = json.dumps(named("Once Ltd", id="once")).encode()
     request = (
-        b"POST /v1/assessments HTTP/1.1\r\nHost: kyb\r\nContent-Type: application/json\r\nIdempotency-Key: once\r\n"
+        b"POST /v1/assessments HTTP/1.1\r\nHost: kyb\r\nX-API-Key: " + KEY.encode() + b"\r\n"
+        b"Content-Type: application/json\r\nIdempotency-Key: once\r\n"
         b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
     )
     with ExitStack() as stack:

@@ -10,12 +10,16 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
-from records import ids, receipt, row
+from records import FINGERPRINT, ids, override, receipt, row
 
+from app.ids import now_ms
 from app.store.base import Row, StoreRefused
+from app.store.chain import leaf
+from app.store.keeping import Erasure, Relationship, Retention
 from app.store.sqlite import SqliteStore
 from app.store.sqlite_file import migrate
 from app.store.sqlite_schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
+from app.store.trail import act
 
 VERSION_1 = [
     """\
@@ -63,6 +67,70 @@ CREATE TABLE models (
 ]
 """A file as version 1 made it."""
 
+VERSION_2 = [
+    VERSION_1[0],
+    """\
+CREATE TABLE assessments (
+    tenant_id TEXT NOT NULL,
+    id BLOB NOT NULL CHECK (length(id) = 16),
+    business_id TEXT,
+    span INTEGER NOT NULL,
+    level INTEGER NOT NULL CHECK (level BETWEEN 0 AND 3),
+    decision INTEGER NOT NULL CHECK (decision BETWEEN 0 AND 2),
+    score INTEGER NOT NULL,
+    model_sha256 BLOB NOT NULL,
+    input BLOB,
+    record BLOB NOT NULL,
+    input_sha256 BLOB,
+    CHECK ((input IS NULL) = (input_sha256 IS NOT NULL))
+) STRICT""",
+    *VERSION_1[2:5],
+    """\
+CREATE TABLE idempotency (
+    tenant_id TEXT NOT NULL,
+    key TEXT NOT NULL,
+    fingerprint BLOB NOT NULL,
+    status INTEGER NOT NULL,
+    ids BLOB NOT NULL CHECK (length(ids) % 16 = 0),
+    explain INTEGER NOT NULL,
+    renderer INTEGER NOT NULL,
+    answer_sha256 BLOB NOT NULL,
+    request_id TEXT NOT NULL,
+    as_of INTEGER NOT NULL,
+    created_ms INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, key)
+) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX idempotency_by_created ON idempotency (created_ms)",
+    VERSION_1[6],
+    """\
+CREATE TABLE retentions (
+    tenant_id TEXT PRIMARY KEY NOT NULL,
+    days INTEGER NOT NULL CHECK (days >= 1)
+) STRICT, WITHOUT ROWID""",
+    """\
+CREATE TABLE relationships (
+    tenant_id TEXT NOT NULL,
+    business_id TEXT NOT NULL,
+    ended_on INTEGER,
+    PRIMARY KEY (tenant_id, business_id)
+) STRICT, WITHOUT ROWID""",
+    """\
+CREATE TABLE erasures (
+    erasure INTEGER PRIMARY KEY,
+    tenant_id TEXT NOT NULL,
+    business_sha256 BLOB NOT NULL,
+    erased_ms INTEGER NOT NULL,
+    assessments INTEGER NOT NULL,
+    reason TEXT NOT NULL
+) STRICT""",
+    "CREATE INDEX erasures_by_tenant ON erasures (tenant_id, erased_ms)",
+    *VERSION_1[7:9],
+    "PRAGMA user_version = 2",
+]
+"""A file as version 2 made it."""
+
+EARLIER = (1, 2)
+
 KILLED = """
 import os, signal, sqlite3, sys
 from app.store import sqlite_file
@@ -86,7 +154,7 @@ sqlite_file.connect = traced
 sqlite_file.migrate(sys.argv[1], 5.0)
 """
 
-# Each has seen version 1 before any of them begins.
+# Each has seen the version before any of them begins.
 TOGETHER = """
 import sys
 from app.store import sqlite_file, sqlite_schema
@@ -110,18 +178,22 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "records.db"
 
 
-def version_1(path: Path, rows: list[Row]) -> None:
-    """Make a file of version 1 with these rows, each under a key."""
+def earlier(path: Path, version: int, rows: list[Row]) -> None:
+    """Make a file of version 1 or 2 with these rows, each under a key."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA page_size = 16384")
         connection.execute("PRAGMA journal_mode = WAL")
-        for statement in VERSION_1:
+        for statement in VERSION_1 if version == 1 else VERSION_2:
             connection.execute(statement)
-        for each in rows:
-            values = [getattr(each, name) for name in Row.__struct_fields__[:9]]
-            connection.execute("INSERT INTO assessments VALUES (?, ?, ?, 1, ?, ?, ?, ?, ?, ?)", values)
+        add = "INSERT INTO assessments (tenant_id, id, business_id, level, decision, score, model_sha256, input, record"
+        values = [[getattr(each, name) for name in Row.__struct_fields__[:9]] for each in rows]
+        connection.executemany(f"{add}, span) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1)", values)
         for key, each in enumerate(rows):
-            connection.execute("INSERT INTO idempotency VALUES (?, ?, x'01', ?)", ("acme", f"k{key}", each.id))
+            if version == 1:
+                connection.execute("INSERT INTO idempotency VALUES (?, ?, x'01', ?)", ("acme", f"k{key}", each.id))
+            else:
+                kept = "INSERT INTO idempotency VALUES (?, ?, ?, 201, ?, 0, 1, x'02', 'r', 739000, ?)"
+                connection.execute(kept, ("acme", f"k{key}", FINGERPRINT, each.id, now_ms()))
         connection.execute("INSERT INTO models VALUES (x'01', 'kyb', '1.0.0', x'02')")
 
 
@@ -151,46 +223,87 @@ def refusal(path: Path) -> StoreRefused:
     return asyncio.run(start())
 
 
-def use(path: Path, rows: list[Row]) -> None:
-    """Read the rows of the file, and record, erase and drop in it."""
+def use(path: Path, version: int, rows: list[Row]) -> None:
+    """Read the rows of a file that had this version, and record, decide, erase and drop in it."""
 
     async def opened() -> None:
         store = SqliteStore(path)
         await store.open()
         assert await store.page("acme", limit=99) == rows[::-1]
         assert await store.page("acme", business_id="cust-1", limit=99) == rows[::-1]
-        # No key of version 1 is left.
         fresh = row()
-        assert await store.add([fresh], receipt("k0", fresh)) is None
-        assert await store.get("acme", fresh.id) == fresh
-        assert (await store.erase("acme", "cust-1", reason="asked", redact=bytes, now_ms=1)).assessments == 1 + len(
-            rows
-        )
+        answer = await store.add([fresh], receipt("k0", fresh))
+        if version == 1 or not rows:
+            # No key of version 1 is left.
+            assert answer is None
+            assert await store.get("acme", fresh.id) == fresh
+        else:
+            assert answer is not None
+            assert answer.ids == (rows[0].id,)
+        for each in rows:
+            over = override(each)
+            assert await store.add_override(over, act("acme", "override.created", "k"), over=None)
+            assert (await store.overrides("acme", each.id)) == [over]
+        for each in await store.get_each("acme", [each.id for each in rows]):
+            assert each is not None
+            assert (each.level, each.original_level) == (3, 1)
+        expected = len(rows) + (answer is None)
+        erased = await store.erase("acme", "cust-1", reason="asked", redact=bytes, now_ms=1)
+        assert erased.assessments == expected
+        for each in rows:
+            found = await store.get("acme", each.id)
+            assert found is not None
+            assert found.leaf == leaf(each)
         assert await store.model(b"\1") == b"\2"
         await store.close()
 
     asyncio.run(opened())
 
 
-def test_a_file_of_version_1_is_refused_until_it_is_migrated(path: Path) -> None:
+@pytest.mark.parametrize("version", EARLIER)
+def test_a_file_of_an_earlier_version_is_refused_until_it_is_migrated(path: Path, version: int) -> None:
     rows = [row(input=b"i" * 50_000), row(), row(input=b"")]
-    version_1(path, rows)
+    earlier(path, version, rows)
     before = path.read_bytes()
     refused = refusal(path)
-    assert refused.fault.endswith("has schema 1, older than 2 of this version of the service.")
+    assert refused.fault.endswith(f"has schema {version}, older than {SCHEMA_VERSION} of this version of the service.")
     assert refused.remedy == "Run `kyb migrate`."
     assert path.read_bytes() == before
-    assert migrate(path, 5.0) == (1, 2)
-    assert migrate(path, 5.0) == (2, 2)
-    use(path, rows)
+    assert migrate(path, 5.0) == (version, SCHEMA_VERSION)
+    assert migrate(path, 5.0) == (SCHEMA_VERSION, SCHEMA_VERSION)
+    use(path, version, rows)
 
 
-def test_a_migrated_file_has_the_schema_of_a_fresh_one(path: Path) -> None:
+@pytest.mark.parametrize("version", EARLIER)
+def test_a_migrated_file_has_the_schema_of_a_fresh_one(path: Path, version: int) -> None:
     fresh = path.with_name("fresh.db")
-    version_1(path, [row()])
+    earlier(path, version, [row()])
     migrate(path, 5.0)
     assert migrate(fresh, 5.0) == (0, SCHEMA_VERSION)
     assert found(path) == found(fresh) == (SCHEMA_VERSION, SCHEMA)
+
+
+def test_what_was_erased_before_the_migration_stays_erased(path: Path) -> None:
+    erased = row(business_id=None, input=None, input_sha256=b"s" * 32)
+    earlier(path, 2, [])
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        values = (erased.id, erased.model_sha256, erased.record, erased.input_sha256)
+        connection.execute("INSERT INTO assessments VALUES ('acme', ?, NULL, 1, 1, 1, 2350, ?, NULL, ?, ?)", values)
+        connection.execute("INSERT INTO erasures VALUES (1, 'acme', x'01', 5, 1, 'asked')")
+        connection.execute("INSERT INTO retentions VALUES ('acme', 30)")
+        connection.execute("INSERT INTO relationships VALUES ('acme', 'b', NULL)")
+    migrate(path, 5.0)
+
+    async def opened() -> None:
+        store = SqliteStore(path)
+        await store.open()
+        assert await store.get("acme", erased.id) == erased
+        assert await store.erasures("acme") == [Erasure(b"\1", 5, 1, "asked")]
+        assert await store.retentions() == [Retention("acme", 30)]
+        assert await store.relationships("acme") == [Relationship("b", None)]
+        await store.close()
+
+    asyncio.run(opened())
 
 
 def test_migrating_makes_the_file_that_a_start_would_make(path: Path) -> None:
@@ -209,9 +322,10 @@ def test_migrating_makes_the_file_that_a_start_would_make(path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_migration_killed_anywhere_leaves_one_schema_or_the_other(path: Path) -> None:
+@pytest.mark.parametrize("version", EARLIER)
+def test_a_migration_killed_anywhere_leaves_one_schema_or_the_other(path: Path, version: int) -> None:
     rows = [row(input=b"i" * 50_000), row()]
-    version_1(path, rows)
+    earlier(path, version, rows)
     pristine = path.read_bytes()
     versions: list[int] = []
     killed = True
@@ -221,35 +335,36 @@ def test_a_migration_killed_anywhere_leaves_one_schema_or_the_other(path: Path) 
             log.unlink()
         with python(KILLED, str(path), str(3 * len(versions) + 1)) as child:
             killed = child.wait() != 0
-        version, schema = found(path)
-        assert (version, schema == SCHEMA) in [(1, False), (2, True)]
-        assert migrate(path, 5.0) == (version, 2)
-        versions.append(version)
+        left, schema = found(path)
+        assert (left, schema == SCHEMA) in [(version, False), (SCHEMA_VERSION, True)]
+        assert migrate(path, 5.0) == (left, SCHEMA_VERSION)
+        versions.append(left)
     assert versions == sorted(versions)
     # Also killed well within the transaction, after tables were dropped and made.
-    assert versions.count(1) >= 4, versions
-    use(path, rows)
+    assert versions.count(version) >= 4, versions
+    use(path, version, rows)
 
 
-def test_of_several_migrations_at_once_one_does_the_work(path: Path) -> None:
+@pytest.mark.parametrize("version", EARLIER)
+def test_of_several_migrations_at_once_one_does_the_work(path: Path, version: int) -> None:
     rows = [row() for _ in range(20)]
-    version_1(path, rows)
+    earlier(path, version, rows)
     with ExitStack() as stack:
         children = [stack.enter_context(python(TOGETHER, str(path))) for _ in range(4)]
         for child in children:
             assert child.stdout is not None
-            assert child.stdout.readline() == "1\n"
+            assert child.stdout.readline() == f"{version}\n"
         for child in children:
             assert child.stdin is not None
             child.stdin.write("go\n")
             child.stdin.flush()
         said = [child.communicate()[0].strip() for child in children]
-    assert sorted(said) == ["(1, 2)", *["(2, 2)"] * 3]
-    use(path, rows)
+    assert sorted(said) == [f"({version}, {SCHEMA_VERSION})", *[f"({SCHEMA_VERSION}, {SCHEMA_VERSION})"] * 3]
+    use(path, version, rows)
 
 
 def test_a_store_that_is_open_meanwhile_acknowledges_nothing_that_is_not_there(path: Path) -> None:
-    version_1(path, [])
+    earlier(path, 1, [])
     with closing(sqlite3.connect(path, isolation_level=None)) as old:
         add = "INSERT INTO assessments (tenant_id, id, span, level, decision, score, model_sha256, input, record)"
         values = ("acme", ids.new(), b"m" * 32, b"input", b"record")
@@ -263,7 +378,8 @@ def test_a_store_that_is_open_meanwhile_acknowledges_nothing_that_is_not_there(p
 
 
 @pytest.mark.parametrize(
-    ("version", "words"), [(99, "has schema 99, and this version of the service knows 2"), (0, "has schema 0, older")]
+    ("version", "words"),
+    [(99, f"has schema 99, and this version of the service knows {SCHEMA_VERSION}"), (0, "has schema 0, older")],
 )
 def test_an_unknown_version_is_refused_by_start_and_migration(path: Path, version: int, words: str) -> None:
     migrate(path, 5.0)
@@ -275,14 +391,15 @@ def test_an_unknown_version_is_refused_by_start_and_migration(path: Path, versio
         migrate(path, 5.0)
 
 
-def test_a_changed_file_of_version_1_is_refused_untouched(path: Path) -> None:
+@pytest.mark.parametrize("version", EARLIER)
+def test_a_changed_file_of_an_earlier_version_is_refused_untouched(path: Path, version: int) -> None:
     for change, names in (
         ("ALTER TABLE assessments ADD COLUMN mine TEXT", "assessments"),
         ("DROP INDEX assessments_by_id", "assessments_by_id"),
         ("ALTER TABLE models ADD COLUMN mine TEXT", "models"),
     ):
         path.unlink(missing_ok=True)
-        version_1(path, [row()])
+        earlier(path, version, [row()])
         with closing(sqlite3.connect(path)) as connection:
             connection.execute(change)
         before = found(path)
@@ -305,7 +422,7 @@ def test_a_file_that_cannot_be_migrated_says_why(path: Path) -> None:
         migrate(path, 5.0)
     assert path.read_bytes() == before
     path.unlink()
-    version_1(path, [])
+    earlier(path, 1, [])
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreRefused, match="locked"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as BinasciiError
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from time import perf_counter
 from typing import TypeVar
@@ -15,7 +15,8 @@ import msgspec
 from app import ids, wire
 from app.assess import SLICE_S, Assessor, Keyed, check_same
 from app.edge.gate import JSON_TYPE, Answer
-from app.edge.request import Bodies, Request
+from app.edge.rates import Rates
+from app.edge.request import Request
 from app.errors import NotFound, ParameterRefused, ProblemTable, clipped
 from app.faults import AssessQuery, ListQuery, Query, ReadQuery, idempotency_key, parse_query
 from app.profiles import read_batch, read_profile
@@ -23,10 +24,9 @@ from app.records import Answer as Assessment
 from app.records import Recorded, Records
 from app.resilience.deadline import Deadline
 from app.resilience.turns import ShortTurns
+from app.store.base import Row
+from app.store.trail import Act, act
 from core.model import DECISIONS, LEVELS
-
-TENANT = "default"
-"""Whose assessments these are, until there are keys that say so."""
 
 _encode = msgspec.json.Encoder().encode
 _OK = (JSON_TYPE,)
@@ -43,34 +43,38 @@ class Assessments:
         self,
         assessor: Assessor,
         records: Records,
-        bodies: Bodies,
+        rates: Rates,
         problems: ProblemTable,
         deadline: Deadline,
-        body_limit: int,
-        batch_limit: int,
+        note: Callable[[Act], None],
     ) -> None:
         self._assessor = assessor
         self._records = records
-        self._bodies = bodies
+        self._rates = rates
         self._problems = problems
         self._deadline = deadline
-        self._body_limit = body_limit
-        self._batch_limit = batch_limit
+        self._note = note
         self._short_turns = ShortTurns()
 
     async def create(self, request: Request) -> Answer:
         """Assess one business and record it."""
         query = parse_query(request.query, AssessQuery)
         key = _key(request, query)
-        request.check_content_type()
-        body = await self._bodies.read(request, self._body_limit)
-        return await self._deadline.run(self._created(request, query, key, body))
+        return await self._deadline.run(self._created(request, query, key))
 
-    async def _created(self, request: Request, query: AssessQuery, key: str | None, body: bytes) -> Answer:
+    async def _created(self, request: Request, query: AssessQuery, key: str | None) -> Answer:
+        body, principal = request.body, request.principal
         profile = read_profile(body)
         keyed = None if key is None else _keyed(key, request, query, body)
-        full = query.explain == "full"
-        reply = await self._assessor.assess(TENANT, profile, body, full=full, dry_run=query.dry_run, keyed=keyed)
+        reply = await self._assessor.assess(
+            principal.tenant_id,
+            profile,
+            body,
+            full=query.explain == "full",
+            dry_run=query.dry_run,
+            keyed=keyed,
+            actor=principal.key_id,
+        )
         if reply.id is None:
             return Answer(200, reply.body, _OK)
         location = (b"location", b"/v1/assessments/" + ids.text(reply.id).encode("ascii"))
@@ -79,10 +83,10 @@ class Assessments:
         return Answer(201, reply.body, (JSON_TYPE, location))
 
     async def read(self, request: Request) -> Answer:
-        """One recorded assessment, with a strong ETag: a record never changes."""
+        """One recorded assessment, with a strong ETag: of the record, which never changes, and of its override."""
         query = parse_query(request.query, ReadQuery)
         recorded = await self._recorded(request)
-        etag = b'"%s-%s"' % (recorded.row.id.hex().encode("ascii"), query.explain.encode("ascii"))
+        etag = _etag(recorded.row, query.explain)
         if request.if_none_match is not None and _names(request.if_none_match, etag):
             return Answer(304, b"", ((b"etag", etag),))
         body = await self._records.rendered(recorded, query.explain == "full")
@@ -92,7 +96,7 @@ class Assessments:
         """Newest first, a page at a time."""
         query = parse_query(request.query, ListQuery)
         rows = await self._records.page(
-            TENANT,
+            request.principal.tenant_id,
             business_id=query.business_id,
             level=None if query.level is None else LEVELS.index(query.level),
             decision=None if query.decision is None else DECISIONS.index(query.decision),
@@ -102,29 +106,34 @@ class Assessments:
         )
         items = [(await self._records.restored(row)).render(False) for row in rows[: query.limit]]
         cursor = _cursor(rows[query.limit - 1].id) if len(rows) > query.limit else None
+        if items:
+            caller = request.principal
+            self._note(act(caller.tenant_id, "assessment.exported", caller.key_id, assessments=len(items)))
         return Answer(200, b'{"items":[' + b",".join(items) + b'],"next_cursor":' + _encode(cursor) + b"}", _OK)
 
     async def batch(self, request: Request) -> Answer:
         """Assess up to a thousand; one bad item fails alone."""
         query = parse_query(request.query, AssessQuery)
         key = _key(request, query)
-        request.check_content_type()
-        body = await self._bodies.read(request, self._batch_limit)
         # The deadline bounds what is waited for. A batch that is at work, and lets others through, is not late.
         with self._short_turns:
-            return await self._batched(request, query, key, body)
+            return await self._batched(request, query, key)
 
-    async def _batched(self, request: Request, query: AssessQuery, key: str | None, body: bytes) -> Answer:
+    async def _batched(self, request: Request, query: AssessQuery, key: str | None) -> Answer:
+        body, tenant_id, actor = request.body, request.principal.tenant_id, request.principal.key_id
         items = read_batch(body)
+        if len(items) > 1:
+            # One was taken for the request.
+            await self._rates.charge(request, len(items) - 1)
         full = query.explain == "full"
-        scored = await self._assessor.score_batch(TENANT, items, dry_run=query.dry_run)
+        scored = await self._assessor.score_batch(tenant_id, items, dry_run=query.dry_run)
         own_id = request.id.decode("ascii")
         if key is None:
-            outcomes = scored.outcomes if query.dry_run else await self._assessor.record_each(scored)
+            outcomes = scored.outcomes if query.dry_run else await self._assessor.record_each(scored, actor=actor)
             return Answer(200, await self._rendered(outcomes, own_id, full), _OK)
         answer = await self._rendered(scored.outcomes, own_id, full)
         keyed = _keyed(key, request, query, body)
-        earlier = await self._assessor.record_together(TENANT, scored, keyed, full, answer)
+        earlier = await self._assessor.record_together(tenant_id, scored, keyed, full, answer, actor=actor)
         if earlier is None:
             return Answer(200, answer, _OK)
         outcomes = await self._assessor.repeat_batch(earlier, items)
@@ -158,12 +167,15 @@ class Assessments:
         """Score the stored input again and compare."""
         parse_query(request.query, Query)
         recorded = await self._recorded(request)
-        return Answer(200, _encode(await self._records.replay(recorded.row)), _OK)
+        told = await self._records.replay(recorded.row)
+        caller, subjects = request.principal, (recorded.row.id,)
+        self._note(act(caller.tenant_id, "assessment.replayed", caller.key_id, subjects, identical=told.identical))
+        return Answer(200, _encode(told), _OK)
 
     async def _recorded(self, request: Request) -> Recorded:
         text = request.path_params["id"]
         try:
-            found = await self._records.find(TENANT, ids.parse(text))
+            found = await self._records.find(request.principal.tenant_id, ids.parse(text))
         except ValueError:
             found = None
         if found is None:
@@ -181,6 +193,11 @@ def _keyed(key: str, request: Request, query: AssessQuery, body: bytes) -> Keyed
     # One spelling for all that ask for the same: the default of a parameter that is absent counts as given.
     asked = f"{request.path}?explain={query.explain}\n".encode()
     return Keyed(key, sha256(asked + body).digest(), request.id.decode("ascii"))
+
+
+def _etag(row: Row, explain: wire.Explain) -> bytes:
+    override = b"" if row.override_id is None else b"-" + row.override_id.hex().encode("ascii")
+    return b'"%s-%s%s"' % (row.id.hex().encode("ascii"), explain.encode("ascii"), override)
 
 
 def _names(header: bytes, etag: bytes) -> bool:

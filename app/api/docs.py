@@ -50,7 +50,7 @@ article h3{margin-top:0}
 .route{display:flex;gap:.7rem;align-items:center;flex-wrap:wrap;margin:.35rem 0 .6rem;font-size:1.02rem}
 .verb{font:600 .7rem/1.6 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;letter-spacing:.04em;
 padding:.05rem .45rem;border-radius:4px;min-width:3.1rem;text-align:center;color:var(--get);background:var(--get-well)}
-.verb.post{color:var(--post);background:var(--post-well)}
+.verb.post,.verb.delete{color:var(--post);background:var(--post-well)}
 nav .verb{font-size:.6rem;min-width:2.6rem;padding:0 .3rem}
 .table{overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-size:.92rem}
@@ -74,10 +74,10 @@ td:first-child,.narrow td:first-child{width:auto}.four td:nth-child(3){min-width
 
 
 class Page(NamedTuple):
-    """html: the page. headers: content type, length and the policy that allows its own style and nothing else."""
+    """html: the page. headers: content type, and the policy that allows its own style and nothing else."""
 
     html: bytes
-    headers: errors.Headers
+    headers: tuple[tuple[bytes, bytes], ...]
 
 
 def page(document: Json, base_url: str = "http://127.0.0.1:8080") -> Page:
@@ -87,13 +87,10 @@ def page(document: Json, base_url: str = "http://127.0.0.1:8080") -> Page:
     policy = b"default-src 'none'; style-src 'sha256-%s'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     return Page(
         html,
-        [
+        (
             (b"content-type", b"text/html; charset=utf-8"),
-            (b"content-length", b"%d" % len(html)),
             (b"content-security-policy", policy % digest),
-            (b"x-content-type-options", b"nosniff"),
-            (b"referrer-policy", b"no-referrer"),
-        ],
+        ),
     )
 
 
@@ -152,7 +149,8 @@ def _operation(document: Json, path: str, method: str, operation: Json, base_url
     if body is not None:
         yield f"<h4>Body</h4><p>{_type(body['schema'])} as <code>application/json</code></p>"
     yield "<h4>Example</h4>"
-    yield f"<pre><code>{escape(_curl(path, method, parameters, body, base_url))}</code></pre>"
+    line = _curl(path, method, parameters, body, base_url, secured=bool(operation["security"]))
+    yield f"<pre><code>{escape(line)}</code></pre>"
     for name, example in (body or {}).get("examples", {}).items():
         yield _folded(f"Body: {name}", example["value"])
     for status, response in operation["responses"].items():
@@ -195,11 +193,14 @@ def _slug(problem: Json) -> str:
     return "problem-" + str(problem["type"]).rsplit("/", 1)[-1]
 
 
-def _curl(path: str, method: str, parameters: list[Json], body: Json | None, base_url: str) -> str:
+def _curl(path: str, method: str, parameters: list[Json], body: Json | None, base_url: str, *, secured: bool) -> str:
     for parameter in parameters:
         if parameter["in"] == "path":
             path = path.replace(f"{{{parameter['name']}}}", parameter["example"])
-    lines = [f"curl -sS {'-X POST ' if method == 'post' and body is None else ''}'{base_url}{path}'"]
+    chosen = "" if method == "get" or (method == "post" and body is not None) else f"-X {method.upper()} "
+    lines = [f"curl -sS {chosen}'{base_url}{path}'"]
+    if secured:
+        lines.append('-H "X-API-Key: $KYB_KEY"')
     if body is not None:
         smallest = min((e["value"] for e in body["examples"].values()), key=lambda v: len(msgspec.json.encode(v)))
         text = msgspec.json.encode(smallest).decode().replace("'", "'\\''")

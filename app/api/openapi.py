@@ -12,6 +12,8 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 import msgspec
 
 from app import errors, faults, wire
+from app.api.permissions import RULES
+from app.roles import Permission
 
 Json = dict[str, Any]
 
@@ -133,11 +135,20 @@ COMMON_PROBLEMS: tuple[type[Exception], ...] = (
     Exception,
 )
 KEY_PROBLEMS: tuple[type[Exception], ...] = (errors.Conflict, errors.KeyBusy, errors.KeyReused)
+SECURED_PROBLEMS: tuple[type[Exception], ...] = (
+    errors.Unauthorized,
+    errors.Forbidden,
+    errors.TooManyRequests,
+    errors.Saturated,
+    errors.Unavailable,
+)
+"""Of every operation that asks for a permission."""
 BODY_PROBLEMS: tuple[type[Exception], ...] = (
     errors.BodyUnreadable,
     errors.BodyTooSlow,
     errors.BodyTooLarge,
     errors.WrongContentType,
+    errors.WrongEncoding,
 )
 
 PATH_PARAMETERS: dict[tuple[str, str], Json] = {
@@ -145,6 +156,11 @@ PATH_PARAMETERS: dict[tuple[str, str], Json] = {
         "description": "the assessment's `id` (a UUIDv7)",
         "schema": {"type": "string", "format": "uuid"},
         "example": "019ab0c1-5e00-7c3a-9f1e-2b6d4c8a7e10",
+    },
+    ("/v1/assessments", "override_id"): {
+        "description": "the override's `id` (a UUIDv7)",
+        "schema": {"type": "string", "format": "uuid"},
+        "example": "019ab0c2-48d0-7f11-8a52-c0d1e2f3a4b5",
     },
     ("/v1/models", "id"): {
         "description": "the model's `id`",
@@ -155,6 +171,11 @@ PATH_PARAMETERS: dict[tuple[str, str], Json] = {
         "description": "the model's `version`",
         "schema": {"type": "string", "minLength": 1},
         "example": "1.0.0",
+    },
+    ("/v1/keys", "id"): {
+        "description": "the key's `id`, which is the part of its text that is no secret",
+        "schema": {"type": "string", "pattern": "^[0-9A-Za-z]{12}$"},
+        "example": "3vXk0aB9LmQ2",
     },
 }
 
@@ -186,6 +207,12 @@ REQUEST_HEADERS: dict[str, Json] = {
     },
 }
 
+SECURITY_SCHEMES: dict[str, Json] = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "an API key as `Authorization: Bearer kyb_...`"},
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "an API key as it is"},
+}
+"""Two ways to send the same key; one of them at a time."""
+
 RESPONSE_HEADERS: dict[str, Json] = {
     "X-Request-ID": {
         "description": "the request's id, also `instance` of a problem",
@@ -193,7 +220,7 @@ RESPONSE_HEADERS: dict[str, Json] = {
         "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"},
     },
     "Location": {
-        "description": "path of the recorded assessment",
+        "description": "path of what was recorded",
         "required": True,
         "schema": {"type": "string", "format": "uri-reference"},
     },
@@ -203,8 +230,19 @@ RESPONSE_HEADERS: dict[str, Json] = {
         "schema": {"type": "string", "const": "true"},
     },
     "ETag": {
-        "description": "strong validator of this answer, which never changes",
+        "description": "strong validator of this answer",
         "required": True,
+        "schema": {"type": "string"},
+    },
+    "RateLimit-Policy": {
+        "description": "the rates that hold for the key, where it has any (draft-ietf-httpapi-ratelimit-headers-10): "
+        "`q` requests in `w` seconds",
+        "required": False,
+        "schema": {"type": "string"},
+    },
+    "RateLimit": {
+        "description": "what is left of them: `r` requests now, all of `q` again in `t` seconds",
+        "required": False,
         "schema": {"type": "string"},
     },
     "Retry-After": {
@@ -240,7 +278,8 @@ OPERATIONS: tuple[Operation, ...] = (
         "list_assessments",
         "Assessments",
         "List assessments",
-        "Newest first, a page at a time: while `next_cursor` is not null, send it as `cursor` for the next page.",
+        "Newest first, a page at a time: while `next_cursor` is not null, send it as `cursor` for the next page. "
+        "`level` and `decision` filter by what is in force, as `effective` shows it.",
         (Answer(200, "A page of assessments, each as with `explain=top`", wire.AssessmentList),),
         query=faults.ListQuery,
         problems=(errors.Unavailable,),
@@ -269,7 +308,8 @@ OPERATIONS: tuple[Operation, ...] = (
         "read_assessment",
         "Assessments",
         "Read an assessment",
-        "The assessment as it was recorded. It never changes, so its `ETag` holds for good.",
+        "The assessment as it was recorded, which never changes. `effective` shows the level and decision in force: "
+        "once a person decided over it, these are that person's, and the `ETag` is another.",
         (
             Answer(200, "The assessment", wire.Assessment, ("ETag",)),
             Answer(304, "Unchanged: the caller's copy is good", None, ("ETag",)),
@@ -290,6 +330,48 @@ OPERATIONS: tuple[Operation, ...] = (
         problems=(errors.NotFound, errors.Conflict, errors.Unavailable),
     ),
     Operation(
+        "post",
+        "/v1/assessments/{id}/overrides",
+        "override_assessment",
+        "Overrides",
+        "Decide over an assessment",
+        "Records a person's level, decision or both beside the assessment, whose record stays as it is; what is not "
+        "given stays as it is in force. A legal floor (in the assessment, an override with `legal`) cannot be "
+        "undercut: 409. What was declined, by the record or by an override in force, nobody approves alone: that is "
+        "recorded as `pending` (202) and takes effect when another key approves it.",
+        (
+            Answer(201, "The override, in force", wire.Override, ("Location",)),
+            Answer(202, "The override, pending until another key approves it", wire.Override, ("Location",)),
+        ),
+        body=wire.OverrideRequest,
+        examples=(
+            ("decision", {"decision": "decline", "reason": "The registered office was visited and does not exist."}),
+            ("both", {"level": "low", "decision": "approve", "reason": "The match was a namesake of another age."}),
+        ),
+        problems=(*BODY_PROBLEMS, errors.BodyRefused, errors.NotFound, errors.Conflict),
+    ),
+    Operation(
+        "get",
+        "/v1/assessments/{id}/overrides",
+        "list_overrides",
+        "Overrides",
+        "List the overrides of an assessment",
+        "All of them, oldest first; at most 200.",
+        (Answer(200, "The overrides", wire.OverrideList),),
+        problems=(errors.NotFound,),
+    ),
+    Operation(
+        "post",
+        "/v1/assessments/{id}/overrides/{override_id}/approve",
+        "approve_override",
+        "Overrides",
+        "Approve a pending override",
+        "It takes effect. The key must be another than the one that asked for it, and than each that lowered the "
+        "decision since it was last decline; and no other override may have taken effect in between. Otherwise: 409.",
+        (Answer(200, "The override, in force", wire.Override),),
+        problems=(errors.NotFound, errors.Conflict),
+    ),
+    Operation(
         "get",
         "/v1/models",
         "list_models",
@@ -308,6 +390,88 @@ OPERATIONS: tuple[Operation, ...] = (
         "The full definition of one model version: features, characteristics, points, tables, overrides, bands.",
         (Answer(200, "The model", wire.ModelDetail),),
         problems=(errors.NotFound, errors.Unavailable),
+    ),
+    Operation(
+        "get",
+        "/v1/keys",
+        "list_keys",
+        "Keys",
+        "List keys",
+        "All keys of the caller's tenant, newest first; those that expired or were revoked too. Never their texts.",
+        (Answer(200, "The keys", wire.KeyList),),
+    ),
+    Operation(
+        "post",
+        "/v1/keys",
+        "create_key",
+        "Keys",
+        "Make a key",
+        "For the caller's tenant. The answer holds the key's text, `key`, which is kept nowhere and shown this once. "
+        "Nobody can make a key that may do more than their own (403). Without `tier` and `rate` it has the settings' "
+        "default tier.",
+        (Answer(201, "The key, with its text", wire.NewKey, ("Location",)),),
+        body=wire.KeyRequest,
+        examples=(
+            (
+                "narrow",
+                {
+                    "name": "onboarding",
+                    "role": "assessor",
+                    "scopes": ["assess"],
+                    "networks": ["10.0.0.0/8", "2001:db8::/32"],
+                    "rate": "100/s burst 200",
+                    "expires_at": "2099-12-31T23:59:59Z",
+                },
+            ),
+            ("minimal", {"name": "onboarding", "role": "assessor"}),
+        ),
+        problems=(*BODY_PROBLEMS, errors.BodyRefused),
+    ),
+    Operation(
+        "delete",
+        "/v1/keys/{id}",
+        "revoke_key",
+        "Keys",
+        "Revoke a key",
+        "It stops working everywhere within 5 seconds. One that was revoked before stays as it was. The tenant's last "
+        "working key that may change keys cannot be revoked here (409).",
+        (Answer(200, "The key as it is now", wire.Key),),
+        problems=(errors.NotFound, errors.Conflict),
+    ),
+    Operation(
+        "post",
+        "/v1/keys/{id}/rotate",
+        "rotate_key",
+        "Keys",
+        "Replace a key",
+        "Makes a successor with the same rights, the same rate and the same end, and ends the key after `overlap_s`, "
+        "or when it would have ended anyway. A key that does not work any more cannot be replaced (409).",
+        (Answer(201, "The successor, with its text", wire.NewKey, ("Location",)),),
+        query=faults.RotateQuery,
+        problems=(errors.NotFound, errors.Conflict),
+    ),
+    Operation(
+        "get",
+        "/v1/audit",
+        "list_audit_entries",
+        "Audit",
+        "Read the audit trail",
+        "The entries of the caller's tenant, newest first, a page at a time: while `next_cursor` is not null, send it "
+        "as `cursor` for the next page. Each entry's `hash` covers the one before it in its segment. Reading is not "
+        "entered itself, or whoever follows the trail would only read of that.",
+        (Answer(200, "A page of entries", wire.AuditList),),
+        query=faults.AuditQuery,
+    ),
+    Operation(
+        "get",
+        "/v1/audit/checkpoints",
+        "list_audit_checkpoints",
+        "Audit",
+        "Read the audit trail's checkpoints",
+        "Signed marks of how far every segment has come, newest first, a page at a time. Whoever keeps one of them "
+        "elsewhere can later prove that nothing before it was cut off or rewritten: `kyb audit verify --checkpoint`.",
+        (Answer(200, "A page of checkpoints", wire.CheckpointList),),
+        query=faults.CheckpointQuery,
     ),
     Operation(
         "get",
@@ -341,7 +505,10 @@ OPERATIONS: tuple[Operation, ...] = (
 
 TAGS: dict[str, str] = {
     "Assessments": "Risk assessments of businesses: made, recorded, read again, replayed.",
+    "Overrides": "What people decide over assessments, beside the record.",
     "Models": "The scorecards that assessments are made with.",
+    "Keys": "Who may call, and what for.",
+    "Audit": "Who did what, in a hash-chained trail of the tenant's own.",
     "Service": "The service itself.",
 }
 
@@ -372,7 +539,12 @@ def document(version: str, answer: wire.Assessment | None = None) -> Json:
         "servers": [{"url": "/"}],
         "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
         "paths": _paths(answer),
-        "components": {"schemas": _schemas(), "headers": RESPONSE_HEADERS, "parameters": REQUEST_HEADERS},
+        "components": {
+            "schemas": _schemas(),
+            "headers": RESPONSE_HEADERS,
+            "parameters": REQUEST_HEADERS,
+            "securitySchemes": SECURITY_SCHEMES,
+        },
     }
 
 
@@ -383,8 +555,14 @@ def encoded(described: Json) -> bytes:
 
 def problem_kinds(operation: Operation) -> list[errors.ProblemKind]:
     """The problems of one operation, by status."""
-    kinds = {errors.KINDS[e] for e in (*COMMON_PROBLEMS, *operation.problems)}
+    secured = SECURED_PROBLEMS if permission_of(operation) else ()
+    kinds = {errors.KINDS[e] for e in (*COMMON_PROBLEMS, *secured, *operation.problems)}
     return sorted(kinds, key=lambda kind: (kind.status, kind.slug))
+
+
+def permission_of(operation: Operation) -> Permission | None:
+    """What an operation asks for, None where it is open to all."""
+    return RULES[operation.method.upper(), operation.path].permission
 
 
 def _paths(answer: wire.Assessment | None) -> Json:
@@ -395,11 +573,14 @@ def _paths(answer: wire.Assessment | None) -> Json:
 
 
 def _operation(operation: Operation, answer: wire.Assessment | None) -> Json:
+    permission = permission_of(operation)
+    needs = f" Needs the permission `{permission}`." if permission else ""
     described: Json = {
         "operationId": operation.name,
         "tags": [operation.tag],
         "summary": operation.summary,
-        "description": operation.description,
+        "description": operation.description + needs,
+        "security": [{name: []} for name in SECURITY_SCHEMES] if permission else [],
         "parameters": list(_parameters(operation)),
         "responses": {
             **{str(a.status): _answer(a, answer) for a in operation.answers},
@@ -473,9 +654,13 @@ def _problems(status: int, operation: Operation) -> Json:
     }
     return {
         "description": "; ".join(kind.title for kind in kinds) or HTTPStatus(status).phrase,
-        "headers": _header_refs(*(["Retry-After"] if status == 503 else [])),
+        "headers": _header_refs(*_problem_headers(status)),
         "content": {"application/problem+json": {"schema": _ref(wire.Problem), "examples": examples}},
     }
+
+
+def _problem_headers(status: int) -> list[str]:
+    return {429: ["Retry-After", "RateLimit-Policy", "RateLimit"], 503: ["Retry-After"]}.get(status, [])
 
 
 def _header_refs(*names: str) -> Json:

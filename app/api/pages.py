@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
 import msgspec
 
 from app import wire
-from app.edge.gate import JSON_TYPE, NO_STORE, Answer, Endpoint
+from app.edge.gate import JSON_TYPE, Answer, Endpoint
 from app.edge.request import Request
 from app.faults import Query, parse_query
 from app.resilience.breaker import Breaker
@@ -20,7 +20,7 @@ def health(version: str, breakers: Sequence[Breaker]) -> Endpoint:
     async def endpoint(request: Request) -> Answer:
         parse_query(request.query, Query)
         found = wire.Health("ok", version, {breaker.name: breaker.state for breaker in breakers})
-        return Answer(200, msgspec.json.encode(found), (JSON_TYPE, NO_STORE))
+        return Answer(200, msgspec.json.encode(found), (JSON_TYPE,))
 
     return endpoint
 
@@ -31,11 +31,11 @@ async def problem(request: Request) -> Answer:
     return Answer(302, b"", ((b"location", quote(place, safe="/#").encode("ascii")),))
 
 
-def fixed(answer: Answer) -> Endpoint:
-    """An endpoint with one answer, made when the service starts."""
+def fixed(answers: Mapping[str, Answer], name: str) -> Endpoint:
+    """An endpoint with one answer, which is put there under its name when the service starts."""
 
     async def endpoint(request: Request) -> Answer:
         parse_query(request.query, Query)
-        return answer
+        return answers[name]
 
     return endpoint

@@ -17,10 +17,12 @@ Call = tuple[bytes | int, ...]
 
 
 class Command(NamedTuple):
-    """What one caller wants. call: made first, if any.  keys: read after all calls of the batch."""
+    """What one caller wants. call: made first, if any.  keys: read after all calls of the batch.
+    weight: how many requests stand behind it."""
 
     call: Call | None
     keys: tuple[bytes, ...] = ()
+    weight: int = 1
 
 
 class Answer(NamedTuple):

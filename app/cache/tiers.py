@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from secrets import token_bytes
 from typing import Generic, Literal, TypeVar
@@ -212,10 +213,9 @@ class Cache(Generic[V]):
         if payload is ABSENT:
             return None
         if payload is not None:
-            try:
+            # Whatever a decoder raises, the payload is not what this version writes.
+            with suppress(Exception):
                 return self._decode(payload)
-            except Exception:  # Whatever a decoder raises, the payload is not what this version writes.
-                pass
         self.discarded += 1
         return MISSING
 

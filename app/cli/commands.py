@@ -6,12 +6,13 @@ import datetime as dt
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import click
 
 from app import __version__
 from app.cli import exits
+from app.roles import PERMISSIONS, ROLES
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -19,6 +20,7 @@ Command = Callable[..., Any]
 
 _config = click.option("--config", metavar="FILE", help="Settings file (else CONFIG_FILE, else the defaults).")
 _json = click.option("--json", "as_json", is_flag=True, help="For programs.")
+_day = click.DateTime(["%Y-%m-%d"])
 
 _DATABASE_CODES = """\b
 Exit codes:
@@ -28,6 +30,28 @@ Exit codes:
   4    the database could not be used, or Redis could not be told of an erasure
   70   a fault of kyb itself
   130  interrupted (Ctrl-C), or not agreed to
+  141  the reader of the output went away"""
+
+
+_KEY_CODES = """\b
+Exit codes:
+  0    done
+  2    wrong usage, or a key that cannot be as it is asked for
+  3    settings refused
+  4    the database could not be used, or holds no such key
+  70   a fault of kyb itself
+  130  interrupted (Ctrl-C)
+  141  the reader of the output went away"""
+
+_AUDIT_CODES = """\b
+Exit codes:
+  0    done; what was verified is intact
+  2    wrong usage, or a file that cannot be read as what it should be
+  3    settings refused
+  4    the database could not be used, or the answer could not be written
+  5    the audit trail has faults
+  70   a fault of kyb itself
+  130  interrupted (Ctrl-C)
   141  the reader of the output went away"""
 
 
@@ -285,6 +309,145 @@ def erasures(tenant: str, as_json: bool, config: str | None) -> None:
     from app.cli import database
 
     database.list_erasures(config, tenant, as_json)
+
+
+@kyb.group()
+def keys() -> None:
+    """API keys: who may call the service, and what for."""
+
+
+@keys.command("create", epilog=_KEY_CODES)
+@click.option("--tenant", metavar="TENANT", default="default", show_default=True, help="Whose key it is.")
+@click.option("--name", metavar="NAME", required=True, help="What it is for, as lists of keys show it.")
+@click.option("--role", type=click.Choice([*ROLES]), required=True, help="What it may do.")
+@click.option("--scope", "scopes", type=click.Choice(PERMISSIONS), multiple=True, help="Only this of it; repeatable.")
+@click.option("--network", "networks", metavar="CIDR", multiple=True, help="Only from there; repeatable.")
+@click.option("--tier", metavar="TIER", help="Its rate, by a name of the settings; else the default tier's.")
+@click.option("--rate", metavar="RATE", help="A rate of its own, such as '100/s burst 200', or unlimited.")
+@click.option("--expires", metavar="90d|DATE", help="When it ends: after a time, or with a day (UTC); else never.")
+@click.option("--json", "as_json", is_flag=True, help="The key with all that is known of it, for programs.")
+@_config
+def keys_create(
+    tenant: str,
+    name: str,
+    role: Any,
+    scopes: tuple[Any, ...],
+    networks: tuple[str, ...],
+    tier: str | None,
+    rate: str | None,
+    expires: str | None,
+    as_json: bool,
+    config: str | None,
+) -> None:
+    """Make a key. Standard output gets the key and nothing else, so that it can be captured.
+
+    The key is kept nowhere: what is not captured or copied is lost, and another has to be made.
+    """
+    from app.cli import keys
+
+    keys.create(config, keys.Order(tenant, name, role, scopes, networks, tier, rate, expires), as_json)
+
+
+@keys.command("list", epilog=_KEY_CODES)
+@click.option("--tenant", metavar="TENANT", help="Only this tenant's.")
+@_json
+@_config
+def keys_list(tenant: str | None, as_json: bool, config: str | None) -> None:
+    """List the keys, newest first: those that ended too, and none of their texts."""
+    from app.cli import keys
+
+    keys.show_list(config, tenant, as_json)
+
+
+@keys.command("revoke", epilog=_KEY_CODES)
+@click.argument("id", metavar="ID|KEY")
+@click.option("--tenant", metavar="TENANT", help="Only if it is this tenant's.")
+@_config
+def keys_revoke(id: str, tenant: str | None, config: str | None) -> None:
+    """End a key, named by its id, or by its whole text where that was found in the open.
+
+    It stops working everywhere within 5 s. That cannot be undone.
+    """
+    from app.cli import keys
+
+    keys.revoke(config, tenant, id)
+
+
+@keys.command("rotate", epilog=_KEY_CODES)
+@click.argument("id")
+@click.option("--tenant", metavar="TENANT", help="Only if it is this tenant's.")
+@click.option("--overlap", metavar="TIME", default="0s", show_default=True, help="How long the old one still works.")
+@click.option("--json", "as_json", is_flag=True, help="The key with all that is known of it, for programs.")
+@_config
+def keys_rotate(id: str, tenant: str | None, overlap: str, as_json: bool, config: str | None) -> None:
+    """Replace a key by one with the same rights, rate and end. Standard output gets the new key and nothing else.
+
+    With an overlap, such as 24h, both work for so long: time to bring the new one to where it is used.
+    """
+    from app.cli import keys
+
+    keys.rotate(config, tenant, id, overlap, as_json)
+
+
+@kyb.group()
+def audit() -> None:
+    """The audit trail: who did what, and the proof that nobody changed it since."""
+
+
+@audit.command("verify", epilog=_AUDIT_CODES)
+@click.option("--tenant", metavar="TENANT", help="Only this tenant's trail.")
+@click.option(
+    "--checkpoint",
+    "anchors",
+    metavar="FILE",
+    help="Compare with what `kyb audit checkpoint` printed before (- is standard input).",
+)
+@click.option("--no-rows", is_flag=True, help="Do not compare the assessments with what was recorded.")
+@_json
+@_config
+@click.pass_context
+def audit_verify(
+    context: click.Context, tenant: str | None, anchors: str | None, no_rows: bool, as_json: bool, config: str | None
+) -> None:
+    """Compute every hash of the audit trail again, and name what is not as it was: each fault on a line.
+
+    Whoever can write the database can also cut off the last checkpoints with all that they cover. That shows in a
+    comparison with checkpoints kept elsewhere: --checkpoint FILE, and on the embedded database DATA_DIR/audit_anchor.
+    """
+    from app.cli import audit
+
+    context.exit(audit.verify(config, tenant, anchors, with_rows=not no_rows, as_json=as_json))
+
+
+@audit.command("export", epilog=_AUDIT_CODES)
+@click.option("--tenant", metavar="TENANT", help="Only this tenant's trail.")
+@click.option("--format", "form", type=click.Choice(["jsonl", "csv"]), default="jsonl", show_default=True)
+@click.option("--output", "-o", metavar="FILE", help="Write there and not to standard output.")
+@click.option("--from", "first", metavar="DATE", type=_day, help="The first day (YYYY-MM-DD, UTC).")
+@click.option("--to", "last", metavar="DATE", type=_day, help="The last day (YYYY-MM-DD, UTC).")
+@_config
+def audit_export(
+    tenant: str | None,
+    form: Literal["jsonl", "csv"],
+    output: str | None,
+    first: dt.datetime | None,
+    last: dt.datetime | None,
+    config: str | None,
+) -> None:
+    """Write out the audit trail, newest entry first. The export is itself entered in it."""
+    from app.cli import audit
+
+    audit.export(config, tenant, form, output, first and first.date(), last and last.date())
+
+
+@audit.command("checkpoint", epilog=_AUDIT_CODES)
+@click.option("--tenant", metavar="TENANT", help="Only this tenant's.")
+@_config
+def audit_checkpoint(tenant: str | None, config: str | None) -> None:
+    """Print the newest checkpoint of each trail, to be kept elsewhere for `kyb audit verify --checkpoint`."""
+    from app.cli import audit
+
+    audit.checkpoint(config, tenant)
 
 
 @kyb.command("config", epilog=exits.CODES)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import stat
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO, Self, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, cast
+
+import msgspec
 
 from app.cli.exits import FAILED, PipeClosed, Stopped, printable, reason
 
@@ -113,6 +116,22 @@ def refuse_same_file(path: str | None, source: str | None) -> None:
         same = os.path.abspath(path) == os.path.abspath(source)
     if same:
         raise Stopped(f"{path} is given for two things, and one would overwrite the other; give another file")
+
+
+def write_json(document: Any) -> None:
+    with Output() as out:
+        out.write_bytes(msgspec.json.format(msgspec.json.encode(document)) + b"\n")
+
+
+def write_rows(rows: Sequence[tuple[str, ...]], nothing: str) -> None:
+    """Lines for people, the columns aligned. nothing: what is said where there are none."""
+    shown = [tuple(map(printable, row)) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    with Output() as out:
+        for row in shown:
+            out.write("  ".join(map(str.ljust, row, widths)).rstrip() + "\n")
+        if not shown:
+            out.write(f"{nothing}\n")
 
 
 def complain(text: str) -> None:

@@ -1,4 +1,4 @@
-"""The outermost layer: one request in, one answer out, whatever goes wrong between."""
+"""The outermost layer: who asks, whether they may, and one answer to each, whatever goes wrong between."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Protocol
 
-from app.edge.request import Disconnected, Headers, Receive, Request, Scope, Send
-from app.errors import ProblemTable, RequestMalformed
+from app.edge.admission import Admission
+from app.edge.authentication import Guard
+from app.edge.rates import Rates
+from app.edge.request import Bodies, Disconnected, Headers, Receive, Request, Scope, Send
+from app.errors import Forbidden, ProblemTable, RequestMalformed, clipped
+from app.keys import Principal
+from app.roles import Permission
+from app.store.trail import Act, act
 
 log = logging.getLogger(__name__)
 
 JSON_TYPE = (b"content-type", b"application/json")
 QUIET_S = 1.0
 """How often a 503 is logged at most."""
-NO_STORE = (b"cache-control", b"no-store")
 
 
 class Answer(NamedTuple):
@@ -27,29 +32,60 @@ class Answer(NamedTuple):
 
 
 Endpoint = Callable[[Request], Awaitable[Answer]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Route(NamedTuple):
+    """What answers a request, and what comes before that.
+
+    permission: that the caller must hold, None where no key is asked for.  kind: of admission, None for what never
+    waits.  body_limit: bytes, 0 where no body is read.  headers: of every answer.
+    """
+
+    endpoint: Endpoint
+    permission: Permission | None
+    kind: int | None
+    body_limit: int
+    headers: tuple[tuple[bytes, bytes], ...]
 
 
 class Routes(Protocol):
-    def find(self, request: Request) -> Endpoint:
-        """The endpoint of a request. Raises NotFound, MethodNotAllowed."""
+    def find(self, request: Request) -> Route:
+        """The route of a request. Raises NotFound, MethodNotAllowed."""
         ...
 
 
 class Gate:
-    """The ASGI application: reads heads, finds endpoints, sends answers, and turns every exception into a problem.
+    """The ASGI application: one request in, one answer out.
+
+    In this order: the head, the route, the key, its permission, its rate, the body, a place to be worked on, and then
+    the endpoint. What costs least is refused first, and nobody holds a place while a body is still coming.
 
     start, stop: run when the server starts and stops; what `start` raises ends the start.
+    note: told of each refused permission.  headers: of every problem.
     """
 
     def __init__(
         self,
         routes: Routes,
         problems: ProblemTable,
+        guard: Guard,
+        rates: Rates,
+        bodies: Bodies,
+        admission: Admission,
+        note: Callable[[Act], None],
+        headers: tuple[tuple[bytes, bytes], ...],
         start: Callable[[], Awaitable[None]],
         stop: Callable[[], Awaitable[None]],
     ) -> None:
         self.routes = routes
         self.problems = problems
+        self._guard = guard
+        self._rates = rates
+        self._bodies = bodies
+        self._admission = admission
+        self._note = note
+        self._headers = headers
         self._start = start
         self._quiet_until = 0.0
         self._untold = 0
@@ -62,9 +98,25 @@ class Gate:
         request = Request(scope, receive)
         try:
             request.read_head()
-            answer = await self.routes.find(request)(request)
+            route = self.routes.find(request)
+            if route.permission is not None:
+                principal = self._guard.known(request) or await self._guard.find(request)
+                request.principal = principal
+                if route.permission not in principal.permissions:
+                    raise self._forbidden(request, principal, route.permission)
+                if principal.allowance is not None:
+                    await self._rates.charge(request)
+            if route.body_limit:
+                request.check_content_type()
+                request.body = await self._bodies.read(request, route.body_limit)
+            if route.kind is None:
+                answer = await route.endpoint(request)
+            else:
+                answer = await self._admitted(request, route.endpoint, route.kind)
             headers: Headers = [
                 *answer.headers,
+                *route.headers,
+                *request.fields,
                 (b"content-length", b"%d" % len(answer.body)),
                 (b"x-request-id", request.id),
             ]
@@ -77,16 +129,38 @@ class Gate:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
+    async def _admitted(self, request: Request, endpoint: Endpoint, kind: int) -> Answer:
+        admission = self._admission
+        place = admission.enter(kind)
+        if place is not None:
+            await admission.wait(place)
+        try:
+            return await endpoint(request)
+        finally:
+            admission.leave()
+
+    def _forbidden(self, request: Request, principal: Principal, permission: Permission) -> Forbidden:
+        path = clipped(request.path, 120)
+        refused = act(
+            principal.tenant_id, "role.refused", principal.key_id,
+            method=request.method, path=path, permission=permission,
+        )  # fmt: skip
+        self._note(refused)
+        return Forbidden(permission)
+
     def _problem(self, error: Exception, request: Request) -> tuple[int, Headers, bytes]:
         request_id = request.id.decode("ascii")
         status, headers, body = self.problems.answer(error, request_id)
+        headers += self._headers
+        if status != 429:
+            headers += request.fields
         if status == 503:
             self._tell_of_refusal(request, request_id, error)
         elif status >= 500:
             log.error(
                 "%s %s answered %d (request %s)", request.method, request.path, status, request_id, exc_info=error
             )
-        if status in (408, 413):
+        if status in (408, 413, 431, 501):
             headers = [*headers, (b"connection", b"close")]
         return status, headers, body
 

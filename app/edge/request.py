@@ -3,35 +3,71 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from ipaddress import IPv6Address
 from itertools import count
 from typing import Any
 
-from app.errors import BodyTooLarge, BodyTooSlow, HeadersTooLarge, RequestMalformed, WrongContentType
+from app.edge.gzipped import expanded
+from app.errors import (
+    BodyTooLarge,
+    BodyTooSlow,
+    HeadersTooLarge,
+    MethodUnknown,
+    RequestMalformed,
+    WrongContentType,
+    WrongEncoding,
+)
 from app.resilience.deadline import Deadline, DeadlineExceeded
 
-Scope = dict[str, Any]
-Message = dict[str, Any]
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 HEADER_LIMIT_BYTES = 32_768
-READ_HEADERS = frozenset(
+"""Names and values together: what nginx's four buffers of 8 KiB hold."""
+HEADER_LIMIT_COUNT = 100
+"""As many as Apache takes (LimitRequestFields), and as the server parses at all."""
+PATH_LIMIT_BYTES = 8192
+"""As sent. A request line of Apache (LimitRequestLine) or nginx is no longer either."""
+SHORT_PATH_CHARS = PATH_LIMIT_BYTES // 3
+"""In ASCII no more than the limit, whatever of it was percent-encoded."""
+HOST_LIMIT_BYTES = 261
+"""The longest name that DNS knows, a colon and a port."""
+GOOD_HOSTS = 64
+"""How many are remembered, and not looked at again."""
+VERSIONS = frozenset(("1.1", "1.0", "1"))
+"""Granian writes 1 for 1.0."""
+METHODS = frozenset(("GET", "HEAD", "POST", "DELETE", "OPTIONS"))
+
+ONCE = frozenset(
     (
         b"host",
         b"content-length",
         b"content-type",
         b"x-request-id",
         b"idempotency-key",
-        b"if-none-match",
         b"transfer-encoding",
+        b"origin",
     )
 )
+"""Headers that mean nothing, or two things, where they stand twice."""
+LISTED = frozenset((b"if-none-match", b"content-encoding", b"forwarded", b"x-forwarded-for"))
+"""Headers that may stand several times, and then are one list."""
+CREDENTIALS = frozenset((b"authorization", b"x-api-key"))
+
 REQUEST_ID_CHARS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
 REQUEST_ID_LIMIT = 128
 _id_start = b""
 _ids = count()
+
+# RFC 3986: an IPv6 address in brackets, or what an IPv4 address and a registered name are made of.
+_HOST = re.compile(rb"(?:\[([0-9A-Fa-f:.]+)\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)(?::([0-9]{1,5}))?")
+_good_hosts: set[bytes] = set()
+_UNFIT_FOR_A_PATH = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffd]")
 
 DRAIN_FACTOR = 8
 """How many times the limit of a body is read and thrown away, so that the client gets to read its 413."""
@@ -54,15 +90,22 @@ class Disconnected(Exception):
 
 
 class Request:
-    """The head of a request. Raises RequestMalformed or HeadersTooLarge where it breaks HTTP.
+    """The head of a request. Raises RequestMalformed, HeadersTooLarge or MethodUnknown where it breaks HTTP.
 
     id: the caller's X-Request-ID where it is 1 to 128 characters of A-Za-z0-9._-, else one made here.
     content_length: bytes, or -1 where the body is chunked, or there is none.
+    credential: the key as it was sent, None where none was, b"" where what was sent cannot be one.
+    headers: by name in lower case; those in LISTED that stood several times joined with commas, in order.
+    body, principal, route, fields (headers that the answer gets): what the layers above have found out so far.
+
+    # Design: the server itself refuses control characters in headers, makes one of equal Content-Lengths, takes away
+    # one beside Transfer-Encoding and then closes the connection, and makes a path of an absolute target.
+    # tests/test_request.py asks it whether that still holds; everything else is checked here.
     """
 
     __slots__ = (
-        "chunked", "content_length", "content_type", "id", "idempotency_key", "if_none_match", "method", "path",
-        "path_params", "query", "receive", "scope",
+        "body", "chunked", "content_length", "content_type", "credential", "fields", "headers", "id", "method", "path",
+        "path_params", "principal", "query", "receive", "route", "scope",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
@@ -72,47 +115,103 @@ class Request:
         self.path: str = scope["path"]
         self.query: bytes = scope["query_string"]
         self.path_params: dict[str, str] = {}
+        self.headers: dict[bytes, bytes] = {}
         self.id: bytes = b""
         self.content_length = -1
         self.content_type: bytes | None = None
-        self.idempotency_key: bytes | None = None
-        self.if_none_match: bytes | None = None
+        self.credential: bytes | None = None
         self.chunked = False
+        self.body: bytes = b""
+        self.principal: Any = None
+        self.route: Any = None
+        self.fields: Sequence[tuple[bytes, bytes]] = ()
+
+    @property
+    def peer(self) -> str:
+        """The address that the connection comes from, "" where that is unknown."""
+        client = self.scope.get("client")
+        return client[0] if client else ""
+
+    @property
+    def content_encoding(self) -> bytes | None:
+        return self.headers.get(b"content-encoding")
+
+    @property
+    def idempotency_key(self) -> bytes | None:
+        return self.headers.get(b"idempotency-key")
+
+    @property
+    def if_none_match(self) -> bytes | None:
+        return self.headers.get(b"if-none-match")
+
+    @property
+    def forwarded(self) -> bytes | None:
+        return self.headers.get(b"forwarded")
+
+    @property
+    def x_forwarded_for(self) -> bytes | None:
+        return self.headers.get(b"x-forwarded-for")
+
+    @property
+    def origin(self) -> bytes | None:
+        return self.headers.get(b"origin")
 
     def read_head(self) -> None:
-        """Take what matters from the headers. The id is taken first, so that a refusal carries it too."""
+        """Take what matters from the headers. The id is taken first, so that a refusal carries it too.
+
+        Raises RequestMalformed, HeadersTooLarge, MethodUnknown.
+        """
         # PERF: benchmarks/test_service.py::test_head
-        found: dict[bytes, bytes] = {}
-        repeated = b""
-        size_bytes = 0
-        for name, value in self.scope["headers"]:
-            size_bytes += len(name) + len(value)
-            if name in READ_HEADERS:
-                if name in found and name != b"if-none-match":
-                    repeated = name
-                found[name] = value
-        own_id = found.get(b"x-request-id")
+        scope = self.scope
+        sent = scope["headers"]
+        found: dict[bytes, bytes] = dict(sent)
+        self.headers = found
+        get = found.get
+        own_id = get(b"x-request-id")
         if own_id is not None and 0 < len(own_id) <= REQUEST_ID_LIMIT and REQUEST_ID_CHARS.issuperset(own_id):
             self.id = own_id
         else:
             self.id = b"%s%016x" % (_id_start, next(_ids))
-        if size_bytes > HEADER_LIMIT_BYTES:
-            raise HeadersTooLarge(HEADER_LIMIT_BYTES)
-        if repeated:
-            raise RequestMalformed(f"The header {repeated.decode()} stands more than once.")
+        size_bytes = 0
+        for name, value in sent:
+            size_bytes += len(name) + len(value)
+        if size_bytes > HEADER_LIMIT_BYTES or len(sent) > HEADER_LIMIT_COUNT:
+            raise HeadersTooLarge(HEADER_LIMIT_BYTES, HEADER_LIMIT_COUNT)
+        if self.method not in METHODS:
+            raise MethodUnknown
+        if len(found) != len(sent):
+            _merge(found, sent)
+        path, version, host = self.path, scope["http_version"], get(b"host")
+        if path[:1] != "/" or len(path) > SHORT_PATH_CHARS or not path.isascii() or not path.isprintable():
+            _check_path(path, scope.get("raw_path"))
+        if version != "1.1" and version not in VERSIONS:
+            raise RequestMalformed("The request must be HTTP/1.1 or HTTP/1.0.")
         # Granian puts an empty Host where there was none.
-        if not found.get(b"host") and self.scope["http_version"] == "1.1":
+        if host:
+            if host not in _good_hosts and not _is_host(host):
+                raise RequestMalformed("The Host header must be a host, with or without a port, such as kyb.test:8080.")
+        elif version == "1.1":
             raise RequestMalformed("The request must have a Host header.")
-        self.content_type = found.get(b"content-type")
-        self.idempotency_key = found.get(b"idempotency-key")
-        self.if_none_match = found.get(b"if-none-match")
-        self.chunked = b"transfer-encoding" in found
-        length = found.get(b"content-length")
-        if length is not None:
+        key = get(b"x-api-key")
+        authorization = get(b"authorization")
+        if authorization is None:
+            self.credential = key
+        elif key is None and (authorization[:7] == b"Bearer " or authorization[:7].lower() == b"bearer "):
+            self.credential = authorization[7:].strip()
+        else:
+            self.credential = b""
+        self.content_type = get(b"content-type")
+        coding = get(b"transfer-encoding")
+        length = get(b"content-length")
+        if coding is not None:
+            if length is not None:
+                raise RequestMalformed("The request must not have Content-Length beside Transfer-Encoding.")
+            if coding != b"chunked":
+                raise RequestMalformed("Transfer-Encoding must be chunked, or not there.")
+            self.chunked = True
+        elif length is not None:
             if not length.isdigit() or len(length) > 18:
                 raise RequestMalformed("Content-Length must be a number of bytes.")
-            if self.chunked:
-                raise RequestMalformed("The request must not have Content-Length beside Transfer-Encoding.")
             self.content_length = int(length)
 
     def check_content_type(self) -> None:
@@ -129,6 +228,58 @@ class Request:
         raise WrongContentType(text)
 
 
+def _merge(found: dict[bytes, bytes], sent: Iterable[tuple[bytes, bytes]]) -> None:
+    """Make one header of each that stands several times. Raises RequestMalformed for one that must not."""
+    found.clear()
+    for name, value in sent:
+        if name not in found:
+            found[name] = value
+        elif name in ONCE:
+            raise RequestMalformed(f"The header {name.decode()} stands more than once.")
+        elif name in LISTED:
+            found[name] += b", " + value
+        elif name in CREDENTIALS:
+            found[name] = b""
+
+
+def _check_path(path: str, raw: bytes | None) -> None:
+    """Raises RequestMalformed for what no path of the service can be. raw: as it was sent, percents and all."""
+    if path[:1] != "/":
+        raise RequestMalformed("The request's target must be a path that begins with a slash.")
+    if len(path if raw is None else raw) > PATH_LIMIT_BYTES:
+        raise RequestMalformed(f"The path is longer than {PATH_LIMIT_BYTES:,} bytes.")
+    if _UNFIT_FOR_A_PATH.search(path):
+        raise RequestMalformed("The path must be UTF-8 without control characters, percent-encoded ones too.")
+
+
+def _is_host(host: bytes) -> bool:
+    """Whether it can be one. The first are remembered: a service has few names."""
+    match = _HOST.fullmatch(host) if len(host) <= HOST_LIMIT_BYTES else None
+    if match is None:
+        return False
+    literal, port = match.groups()
+    if literal is not None:
+        try:
+            IPv6Address(literal.decode("ascii"))
+        except ValueError:
+            return False
+    if port is not None and not 1 <= int(port) <= 65_535:
+        return False
+    if len(_good_hosts) < GOOD_HOSTS:
+        _good_hosts.add(host)
+    return True
+
+
+def _is_gzip(codings: bytes) -> bool:
+    """Whether a body has to be expanded. Raises WrongEncoding for what is neither gzip nor as it is."""
+    named = codings.strip().lower()
+    if named in (b"gzip", b"x-gzip"):
+        return True
+    if named in (b"", b"identity"):
+        return False
+    raise WrongEncoding(codings.decode("latin-1"))
+
+
 class Bodies:
     """Reads bodies within a size and a time."""
 
@@ -136,13 +287,19 @@ class Bodies:
         self._deadline = Deadline(timeout_s)
 
     async def read(self, request: Request, limit_bytes: int) -> bytes:
-        """The whole body. Raises BodyTooLarge, BodyTooSlow, Disconnected."""
+        """The whole body, expanded where it was sent as gzip: neither form may have more than limit_bytes.
+
+        Raises BodyTooLarge, BodyTooSlow, Disconnected, WrongEncoding, RequestMalformed.
+        """
         if request.content_length == 0 or (request.content_length < 0 and not request.chunked):
             return b""
+        codings = request.content_encoding
+        gzipped = codings is not None and _is_gzip(codings)
         try:
-            return await self._deadline.run(_read(request.receive, request.content_length, limit_bytes))
+            body = await self._deadline.run(_read(request.receive, request.content_length, limit_bytes))
         except DeadlineExceeded as late:
             raise BodyTooSlow(late.timeout_s) from None
+        return await expanded(body, limit_bytes) if gzipped else body
 
 
 async def _read(receive: Receive, wanted: int, limit_bytes: int) -> bytes:

@@ -4,144 +4,144 @@ from __future__ import annotations
 
 import math
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import msgspec
-
 from app.cache.redis import Shared
 from app.limits import gcra
-from app.limits.gcra import SECOND_US
-from app.settings.rates import Rate
-from app.limits.script import SCRIPT
+from app.limits.allowance import Allowance, Bucket, Taken, fields
+from app.limits.batch import Batch, Take
+from app.limits.gcra import Standing
+from app.limits.part import MOST_KEPT, Part
+from app.limits.script import SCRIPT, answered
 from app.resilience.batcher import Batcher, Closed, Overloaded
 
-MOST_KEPT = 100_000
-_pack = msgspec.msgpack.Encoder().encode
+__all__ = ["Allowance", "Limiter", "Taken", "fields"]
+
+REMEMBERED_S = 1.0
+"""How long Redis is taken at its word that a bucket is empty, at most: if it loses its data, the bucket is full."""
+HASTE = 0.999
+"""The share of that time after which it is asked again: its clock and ours may not run alike."""
+AWAY_S = 0.01
+"""How long Redis is not asked again after a call that it did not answer: whoever waited for the end of that call has
+waited enough."""
 
 
-class Bucket(NamedTuple):
-    """name: as callers are told of it, None where they are not.  key: its place in Redis."""
+class _Empty(NamedTuple):
+    """A bucket known to have nothing. ask_s: when Redis is asked again.  next_s: when there is one request in it,
+    full_s: when it is full. Seconds of the limiter's clock."""
 
-    name: str | None
-    key: bytes
-    rate: Rate
-
-
-class Allowance:
-    """The buckets that one caller's requests are taken from: from all of them or from none. Compared by identity.
-
-    policy: what the RateLimit-Policy field says of them (draft-ietf-httpapi-ratelimit-headers-10).
-    """
-
-    __slots__ = ("buckets", "policy")
-
-    def __init__(self, buckets: Sequence[Bucket]) -> None:
-        self.buckets = tuple(buckets)
-        self.policy = ", ".join(
-            f'"{bucket.name}";q={bucket.rate.burst};w={math.ceil(bucket.rate.window_us / SECOND_US)}'
-            for bucket in self.buckets
-            if bucket.name is not None
-        ).encode("ascii")
-
-
-class Taken(NamedTuple):
-    """granted: whether the request may go on.  full_in_us: of each bucket, after it.  wait_s: else, until when not."""
-
-    granted: bool
-    full_in_us: Sequence[float]
-    wait_s: float
-
-
-Take = tuple[Allowance, int]
+    ask_s: float
+    next_s: float
+    full_s: float
 
 
 class Limiter:
     """Takes requests from buckets, exactly over all processes that share a Redis.
 
-    shared: None without a Redis.  processes: how many there are at most; while Redis is away, each grants its part.
-    clock: seconds, monotonic.  `asked_here`: takes decided without Redis, because it was away.
+    shared: None without a Redis.  processes: how many there are at most; what Redis does not answer, each decides by
+    its own part of rate and burst.  clock: seconds, monotonic.
+    `asked_here`: takes decided here though there is a Redis.  `recalled`: takes refused without asking it.
 
-    # Design: a bucket only ever gets later. Once Redis said that it has nothing until some moment, requests are refused
-    # here until then, and that is still exact; so a flood of refusals costs Redis nothing.
+    # Design: only time makes a bucket fuller. Once Redis said until when one is empty, requests are refused here until
+    then, and that is still exact; so a flood of refusals costs Redis next to nothing.
     """
+
+    __slots__ = (
+        "_away_until_s",
+        "_clock",
+        "_empty",
+        "_is_away",
+        "_part",
+        "_shared",
+        "_takes",
+        "asked_here",
+        "recalled",
+    )
 
     def __init__(
         self, shared: Shared | None, processes: int, clock: Callable[[], float] = time.monotonic, max_batch: int = 512
     ) -> None:
         self._shared = shared
-        self._processes = processes
         self._clock = clock
-        self._empty_until: dict[bytes, float] = {}
-        self._full_at_us: dict[bytes, float] = {}
+        self._part = Part(processes)
+        self._empty: OrderedDict[bytes, _Empty] = OrderedDict()
+        self._is_away = shared is None
+        self._away_until_s = -math.inf
         self._takes: Batcher[Take, Taken | None] = Batcher(self._send, max_batch)
         self.asked_here = 0
+        self.recalled = 0
 
     async def close(self) -> None:
+        """Have decided what waits for Redis; from the call on, it is not asked any more."""
         await self._takes.close()
 
-    def refusal(self, allowance: Allowance) -> float:
-        """Seconds for which even the cheapest request is known to be refused; 0 where that is not known."""
-        if not self._empty_until:
-            return 0.0
-        now = self._clock()
-        return max([self._empty_until.get(bucket.key, now) - now for bucket in allowance.buckets])
+    def refusal(self, allowance: Allowance, cost: int = 1) -> float:
+        """Seconds for which a request of this cost is known to be refused; 0 where only taking it will tell."""
+        if self._is_away:
+            return self._part.wait_s(allowance.buckets, cost, self._clock())
+        return self._recall(allowance, cost) if self._empty else 0.0
 
-    async def take(self, allowance: Allowance, cost: int) -> Taken:
-        """Take a request of this cost from every bucket of the allowance, or from none."""
-        if self._shared is not None:
-            wait_s = self.refusal(allowance)
-            if wait_s > 0:
-                return Taken(False, [wait_s * SECOND_US + b.rate.window_us for b in allowance.buckets], wait_s)
-            try:
-                taken = await self._takes.put((allowance, cost))
-            except (Overloaded, Closed):
-                taken = None
-            if taken is not None:
-                return taken
+    async def take(self, allowance: Allowance, cost: int = 1) -> Taken:
+        """Take a request of this cost, 1 or more, from every bucket of the allowance, or from none."""
+        if self._shared is None:
+            return self._take_here(allowance, cost)
+        if self._empty and not self._is_away:
+            wait_s = self._recall(allowance, cost)
+            if wait_s:
+                self.recalled += 1
+                return Taken(False, wait_s, self._recalled_standings(allowance))
+        try:
+            taken = await self._takes.put((allowance, cost))
+        except (Overloaded, Closed):
+            taken = None
+        if taken is None:
             self.asked_here += 1
-        return self._take_here(allowance, cost)
+            return self._take_here(allowance, cost)
+        return taken
 
     def _take_here(self, allowance: Allowance, cost: int) -> Taken:
-        now_us = self._clock() * SECOND_US
-        kept = self._full_at_us
-        rates = [_part(bucket.rate, self._processes) for bucket in allowance.buckets]
-        full = [kept.get(bucket.key, 0.0) for bucket in allowance.buckets]
-        wait_us = max([gcra.wait_us(at, now_us, rate, cost) for at, rate in zip(full, rates, strict=True)])
-        if not wait_us:
-            full = [gcra.charged(at, now_us, rate, cost) for at, rate in zip(full, rates, strict=True)]
-            if len(kept) > MOST_KEPT:
-                self._full_at_us = kept = {key: at for key, at in kept.items() if at > now_us}
-            for bucket, at in zip(allowance.buckets, full, strict=True):
-                kept[bucket.key] = at
-        # As it stands with the whole rate: what the caller is told does not change with the weather.
-        return Taken(not wait_us, [max(0.0, at - now_us) / self._processes for at in full], wait_us / SECOND_US)
+        return self._part.take(allowance.buckets, cost, self._clock())
 
-    async def _send(self, takes: list[Take]) -> list[Taken | None]:
-        """One call for all of them; those that want the same are counted together. None: Redis did not answer."""
+    async def _send(self, takes: list[Take]) -> Sequence[Taken | None]:
+        """One call for all of them. None: Redis did not answer."""
         assert self._shared is not None
-        places: dict[Bucket, int] = {}
-        wanted: dict[Take, int] = {}
-        for take in takes:
-            wanted[take] = wanted.get(take, 0) + 1
-        for allowance, _ in wanted:
-            for bucket in allowance.buckets:
-                places.setdefault(bucket, len(places) + 1)
-        asked = _pack(
-            (
-                [bucket.rate.interval_us for bucket in places],
-                [bucket.rate.burst for bucket in places],
-                [(cost, times, [places[b] for b in allowance.buckets]) for (allowance, cost), times in wanted.items()],
-            )
-        )
-        sent_at = self._clock()
-        answer = await self._shared.evaluate(SCRIPT, [bucket.key for bucket in places], asked)
-        if answer is None:
+        sent_at_s = self._clock()
+        if sent_at_s < self._away_until_s:
             return [None] * len(takes)
-        granted, full_in = answer
-        self._remember(places, full_in, sent_at)
-        told = {
-            take: _Told(count, [full_in[places[b] - 1] for b in take[0].buckets], _wait_s(take, full_in, places))
-            for take, count in zip(wanted, granted, strict=True)
-        }
-        return [told[take].next() for take in takes]
+        batch = Batch(takes)
+        reply = await self._shared.evaluate(SCRIPT, batch.keys, batch.asked(), len(takes))
+        self._is_away = not isinstance(reply, bytes)
+        if not isinstance(reply, bytes):
+            self._away_until_s = self._clock() + AWAY_S
+            return [None] * len(takes)
+        outcome = answered(reply)
+        self._remember(batch.buckets, outcome.owed, sent_at_s)
+        return batch.taken(outcome)
+
+    def _remember(self, buckets: Sequence[Bucket], owed: Sequence[float], sent_at_s: float) -> None:
+        """Note which buckets are empty, and until when: counted from before Redis was asked, never too long."""
+        for (_, key, rate), owing in zip(buckets, owed, strict=True):
+            if owing + 1 > rate.burst and (wait_s := gcra.wait_s(owing, rate, 1)):
+                ask_s = sent_at_s + min(wait_s, REMEMBERED_S) * HASTE
+                self._empty[key] = _Empty(ask_s, sent_at_s + wait_s, sent_at_s + owing / rate.per_s)
+                if len(self._empty) > MOST_KEPT:
+                    self._empty.popitem(last=False)
+
+    def _recall(self, allowance: Allowance, cost: int) -> float:
+        """Seconds that a request of this cost has to wait as far as is remembered."""
+        now_s, wait_s = self._clock(), 0.0
+        for _, key, rate in allowance.buckets:
+            known = self._empty.get(key)
+            if known is not None:
+                if now_s < known.ask_s:
+                    wait_s = max(wait_s, known.next_s - now_s + (min(cost, rate.burst) - 1) / rate.per_s)
+                else:
+                    del self._empty[key]
+        return wait_s
+
+    def _recalled_standings(self, allowance: Allowance) -> list[Standing | None]:
+        now_s = self._clock()
+        kept = [self._empty.get(bucket.key) for bucket in allowance.buckets]
+        return [None if known is None else (0, math.ceil(known.full_s - now_s)) for known in kept]

@@ -9,45 +9,78 @@ import msgspec
 
 from app.settings.rates import Rate
 
-SCRIPT = b"""
+CLOCK = b"""
 local time = redis.call('TIME')
-local now = (time[1] - 1767225600) * 1000000 + time[2]
-local interval, burst, takes = unpack(cmsgpack.unpack(ARGV[1]))
-local full = redis.call('MGET', unpack(KEYS))
-local before = {}
+local now = time[1] * 1000000 + time[2]
+"""
+SCRIPT = (
+    CLOCK
+    + b"""
+local per_s, burst, groups, runs = unpack(cmsgpack.unpack(ARGV[1]))
+local values = redis.call('MGET', unpack(KEYS))
+local owed, changed = {}, {}
 for i = 1, #KEYS do
-    before[i] = math.max(tonumber(full[i] or 0), now)
-    full[i] = before[i]
+    owed[i] = 0
+    if values[i] and #values[i] == 16 then
+        local at, before = struct.unpack('<dd', values[i])
+        changed[i] = at > now
+        owed[i] = math.max(0, before - math.max(0, now - at) * per_s[i] / 1000000)
+    end
 end
 local granted = {}
-for t = 1, #takes do
-    local cost, times, buckets = takes[t][1], takes[t][2], takes[t][3]
-    local free = times
+for r, run in ipairs(runs) do
+    local buckets, cost, free = groups[run[1]], run[2], run[3]
     for _, b in ipairs(buckets) do
-        local room = now + (burst[b] - math.min(cost, burst[b])) * interval[b] - full[b]
-        if room < 0 then
-            free = 0
-        else
-            free = math.min(free, math.floor(room / (cost * interval[b])) + 1)
+        local room = burst[b] - math.min(cost, burst[b]) - owed[b] + 1e-6
+        free = room < 0 and 0 or math.min(free, math.floor(room / cost) + 1)
+    end
+    if free > 0 then
+        for _, b in ipairs(buckets) do
+            owed[b] = owed[b] + free * cost
+            changed[b] = true
         end
     end
-    for _, b in ipairs(buckets) do full[b] = full[b] + free * cost * interval[b] end
-    granted[t] = free
+    granted[r] = free
 end
-local left = {}
 for i = 1, #KEYS do
-    if full[i] > before[i] then
-        redis.call('SET', KEYS[i], string.format('%.17g', full[i]), 'PX', math.ceil((full[i] - now) / 1000) + 1)
+    if changed[i] then
+        local ttl = string.format('%.0f', math.ceil(owed[i] / per_s[i] * 1000) + 1)
+        redis.call('SET', KEYS[i], struct.pack('<dd', now, owed[i]), 'PX', ttl)
     end
-    left[i] = math.ceil(full[i] - now)
 end
-return {granted, left}
+return cmsgpack.pack({granted, owed})
 """
-"""The generic cell rate algorithm of app.limits.gcra for many buckets at once, by the server's clock.
+)
+"""The generic cell rate algorithm of app.limits.gcra for many buckets at once, by the server's own clock.
 
-KEYS: the buckets, each holding the time at which it is full again, in microseconds since 2026-01-01 UTC so that a
-double keeps a hundredth of one.  ARGV[1]: msgpack [interval_us of each bucket, burst of each, takes], a take being
-[cost, times, places of its buckets, counted from 1]: so many requests that want the same, granted from the first on,
-each of all its buckets or of none.  Answers how many of each take were granted, and for each bucket the microseconds
-until it is full.
+KEYS: the buckets. Each holds two doubles: a time in microseconds since 1970, and the requests owed then.
+ARGV[1]: msgpack [requests a second of each bucket, burst of each, groups, runs]. A group is the places of the buckets
+that one caller's requests are taken from, counted from 1; a run is [group, cost, times]: so many requests that came one
+after the other, granted from the first on, each by all buckets of its group or by none. Runs are served in their order.
+Answers msgpack [how many of each run were granted, what each bucket owes after all].
+A bucket written by a clock that was ahead is written again, so that it drains from now on.
 """
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(tuple[list[int], list[float]]).decode
+
+
+Run = tuple[int, int, int]
+"""The place of a group, counted from 1, the cost of one request, and how many of them there are."""
+
+
+class Outcome(NamedTuple):
+    """granted: of each run, how many.  owed: by each bucket, after all."""
+
+    granted: list[int]
+    owed: list[float]
+
+
+def asked(rates: Sequence[Rate], groups: Sequence[Sequence[int]], runs: Sequence[Run]) -> bytes:
+    """The script's argument."""
+    return _pack(([rate.per_s for rate in rates], [rate.burst for rate in rates], groups, runs))
+
+
+def answered(reply: bytes) -> Outcome:
+    """The script's answer. Raises ValueError for anything else."""
+    return Outcome(*_unpack(reply))

@@ -25,14 +25,9 @@ class Rate(NamedTuple):
     burst: int
 
     @property
-    def interval_us(self) -> float:
-        """What one request costs, as time until the bucket has it again."""
-        return 1_000_000 / self.per_s
-
-    @property
-    def window_us(self) -> float:
+    def window_s(self) -> float:
         """How long an empty bucket takes to fill."""
-        return self.burst * self.interval_us
+        return self.burst / self.per_s
 
 
 def parse_rate(text: str) -> Rate | None:

@@ -90,7 +90,7 @@ class Access(Protocol):
 
     async def add_override(self, override: StoredOverride, act: Act, *, over: bytes | None) -> bool:
         """Keep an override; one that is `applied` takes effect in the same transaction: the assessment's level,
-        decision and override_id become its own, and its first level and decision are kept beside (`Row.original_level`).
+        decision and override_id become its own, and its first level and decision are kept (`Row.original_level`).
 
         over: the override_id that the assessment had when this was decided. False, and nothing is changed, where the
         assessment is not there or has another by now.

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Protocol, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 LEVELS = range(4)
 DECISIONS = range(3)
@@ -82,6 +83,20 @@ class Row(Struct, frozen=True, gc=False):
     original_level: int | None = None
     original_decision: int | None = None
     leaf: bytes | None = None
+
+
+def as_recorded(row: Row) -> Row:
+    """The row as it was before a person decided otherwise."""
+    if row.original_level is None or row.original_decision is None:
+        return row
+    return replace(
+        row,
+        level=row.original_level,
+        decision=row.original_decision,
+        override_id=None,
+        original_level=None,
+        original_decision=None,
+    )
 
 
 class Receipt(Struct, frozen=True, gc=False):

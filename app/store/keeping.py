@@ -81,8 +81,8 @@ class Keeping(Protocol):
         An assessment is past it when `start + days < today`. start: the day (UTC) of the time in its id, or the last
         day of the relationship with its business if that is later. dry_run: only count.
         Works in short transactions, each of which looks again at the settings it relies on, so that others write in
-        between; ended on the way, it goes on with the next call. Receipts that name a dropped assessment may stay until
-        they expire.
+        between; ended on the way, it goes on with the next call. The overrides of an assessment go with it. Receipts
+        that name a dropped assessment may stay until they expire.
         """
 
     async def erase(
@@ -91,7 +91,8 @@ class Keeping(Protocol):
         """Take from the tenant's assessments of the business what names it or its people; the results stay.
 
         Their input becomes None beside its SHA-256, their business_id None, their record `redact(record)`, which may
-        run in another thread. The relationship is deleted, and the erasure noted.
+        run in another thread; what the audit trail holds of them stays in their leaf. The reasons of their overrides
+        become None. The relationship is deleted, and the erasure noted.
 
         A business of a few hundred assessments is erased in one transaction. One of many is erased in slices, so that
         others write in between: the first notes the erasure, each that follows adds its assessments to the note's

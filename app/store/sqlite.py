@@ -19,9 +19,12 @@ from app.ids import now_ms
 from app.resilience.batcher import Batcher, Closed, Overloaded
 from app.store.base import DECISIONS, LEVELS, Receipt, Row, StoredModel, StoreRefused, StoreUnavailable
 from app.store.lane import Lane
+from app.store.segments import Segments
+from app.store.sqlite_access import SqliteAccess
 from app.store.sqlite_file import connect, make, prepare, refusal, roll
 from app.store.sqlite_keeping import SqliteKeeping
 from app.store.sqlite_log import copy_back, empty_log
+from app.store.sqlite_trail import SqliteTrail
 from app.store.sqlite_write import COLUMNS, GET, Answer, Entry, drop_receipts, write
 
 # Rows between two looks at the newest span, at expired receipts, and two copies of the log (about 25 MB of it).
@@ -80,7 +83,7 @@ Values = Sequence[object] | dict[str, object]
 Query = tuple[str, Values]
 
 
-class SqliteStore(SqliteKeeping):
+class SqliteStore(SqliteAccess, SqliteTrail, SqliteKeeping):
     """The `Store` kept in one SQLite file.
 
     path: the file, made when it does not exist; its folder must.  timeout_s: the longest wait for another process's
@@ -101,10 +104,11 @@ class SqliteStore(SqliteKeeping):
         self._timeout_s = timeout_s
         self._key_ttl_ms = round(key_ttl_s * 1000)
         self._clock = clock
+        self._chain = Segments(clock)
         writing = partial(connect, self.path, timeout_s)
         reading = partial(connect, self.path, timeout_s, reading=True)
         super().__init__(
-            writer=Lane("store-write", self.path, writing),
+            writer=Lane("store-write", self.path, self._connect),
             # The log is copied back by a thread of its own; by the writer, every few thousand rows a batch would wait.
             copier=Lane("store-copy", self.path, writing),
             pager=Lane("store-page", self.path, reading),
@@ -119,6 +123,12 @@ class SqliteStore(SqliteKeeping):
         self._pages: Batcher[Query, list[Any]] = Batcher(partial(self._send_queries, self._pager), max_batch=8)
         self._rows_since_tidy = 0
         self._tidying: asyncio.Task[None] | None = None
+
+    def _connect(self) -> sqlite3.Connection:
+        """A connection to write by. Perhaps to another file than the one before, which lacks what the trail goes on
+        from, or to one whose log holds a commit that failed."""
+        self._chain.close()
+        return connect(self.path, self._timeout_s)
 
     async def open(self) -> None:
         """Open or create the file. Raises StoreRefused."""
@@ -151,14 +161,14 @@ class SqliteStore(SqliteKeeping):
         """Commit something, and so prove that rows could be."""
         await self._writer.run(_touch)
 
-    async def add(self, rows: Sequence[Row], receipt: Receipt | None = None) -> Receipt | None:
+    async def add(self, rows: Sequence[Row], receipt: Receipt | None = None, *, actor: str = "") -> Receipt | None:
         """Record the rows, all or none, and with them the receipt. Answers and raises as `Store.add` says."""
-        return await self._put(Entry(tuple(rows), receipt))
+        return await self._put(Entry(tuple(rows), receipt, actor))
 
-    async def add_each(self, rows: Sequence[Row]) -> list[BaseException | None]:
+    async def add_each(self, rows: Sequence[Row], *, actor: str = "") -> list[BaseException | None]:
         """As `add` for each row alone, in order; one row's error is its own answer."""
         # Futures, not a task for each: a thousand tasks would hold the event loop for milliseconds.
-        adding = [self._put(Entry((row,))) for row in rows]
+        adding = [self._put(Entry((row,), None, actor)) for row in rows]
         answers = await asyncio.gather(*adding, return_exceptions=True)
         return [answer if isinstance(answer, BaseException) else None for answer in answers]
 
@@ -248,8 +258,11 @@ class SqliteStore(SqliteKeeping):
             raise _closed() from None
         return await answer
 
+    async def _rows(self, sql: str, values: Values) -> list[Any]:
+        return await self._ask(self._pages, sql, values)
+
     async def _send_entries(self, entries: list[Entry]) -> list[Answer]:
-        answers = await self._writer.run(partial(write, entries, self._key_ttl_ms))
+        answers = await self._writer.run(partial(write, entries, self._key_ttl_ms, self._chain))
         # An entry without rows leaves a receipt.
         self._rows_since_tidy += sum([len(entry.rows) or 1 for entry in entries])
         if self._rows_since_tidy >= TIDY_ROWS and (self._tidying is None or self._tidying.done()):

@@ -13,6 +13,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from app.store.base import Row
+from app.store.chain import leaf
 from app.store.keeping import (
     Dropped,
     Erased,
@@ -26,6 +28,7 @@ from app.store.keeping import (
 )
 from app.store.lane import Answer, Job, Lane
 from app.store.sqlite_log import copy_back, cut_log
+from app.store.sqlite_write import COLUMNS
 
 # How long a slice works before it commits, and how many rows it deletes between two looks at the clock.
 SLICE_S = 0.015
@@ -50,12 +53,18 @@ WHERE a.tenant_id = :tenant AND a.id > :after AND a.id < :end ORDER BY a.id LIMI
 _DROP = f"""\
 DELETE FROM assessments AS a WHERE a.tenant_id = :tenant AND a.id = :id AND NOT EXISTS ({_HELD})
 AND EXISTS (SELECT 1 FROM retentions WHERE tenant_id = :tenant AND days = :days)"""
+_DROP_OVERRIDES = """\
+DELETE FROM overrides WHERE tenant_id = :tenant AND assessment_id = :id
+AND NOT EXISTS (SELECT 1 FROM assessments WHERE tenant_id = :tenant AND id = :id)"""
 
 _FIND_BUSINESS = """\
 SELECT a.rowid, a.span, a.id FROM spans s CROSS JOIN assessments a INDEXED BY assessments_by_business
     ON a.tenant_id = :tenant AND a.span = +s.span AND a.business_id = :business
 WHERE s.span >= :span ORDER BY s.span, a.id LIMIT :limit"""
-_BLANK = "UPDATE assessments SET business_id = NULL, input = NULL, input_sha256 = ?, record = ? WHERE rowid = ?"
+_FIND_ROW = f"SELECT {COLUMNS} FROM assessments a WHERE a.rowid = ?"
+_BLANK = """\
+UPDATE assessments SET business_id = NULL, input = NULL, input_sha256 = ?, record = ?, leaf = ? WHERE rowid = ?"""
+_BLANK_REASONS = "UPDATE overrides SET reason = NULL WHERE tenant_id = ? AND assessment_id = ?"
 _END_RELATIONSHIP = "DELETE FROM relationships WHERE tenant_id = ? AND business_id = ?"
 _NOTE = "INSERT INTO erasures (tenant_id, business_sha256, erased_ms, assessments, reason) VALUES (?, ?, ?, ?, ?)"
 _ADD_TO_NOTE = "UPDATE erasures SET assessments = assessments + ? WHERE erasure = ?"
@@ -176,7 +185,9 @@ def _drop_slice(retention: Retention, oldest: int, ids: list[bytes], connection:
     tried = gone = 0
     while tried < len(ids) and (not tried or perf_counter() < end_s):
         step = ids[tried : tried + ROWS_A_STEP]
-        gone += connection.executemany(_DROP, [{**common, "id": id} for id in step]).rowcount
+        values = [{**common, "id": id} for id in step]
+        gone += connection.executemany(_DROP, values).rowcount
+        connection.executemany(_DROP_OVERRIDES, values)
         tried += len(step)
     connection.execute("COMMIT")
     return tried, gone
@@ -219,11 +230,10 @@ def _erase_slice(order: _Order, place: _Place, connection: sqlite3.Connection) -
 
 
 def _blank(connection: sqlite3.Connection, row: int, redact: Callable[[bytes], bytes]) -> None:
-    input, input_sha256, record = connection.execute(
-        "SELECT input, input_sha256, record FROM assessments WHERE rowid = ?", (row,)
-    ).fetchone()
-    digest = input_sha256 if input is None else sha256(input).digest()
-    connection.execute(_BLANK, (digest, redact(record), row))
+    found = Row(*connection.execute(_FIND_ROW, (row,)).fetchone())
+    digest = found.input_sha256 if found.input is None else sha256(found.input).digest()
+    connection.execute(_BLANK, (digest, redact(found.record), leaf(found), row))
+    connection.execute(_BLANK_REASONS, (found.tenant_id, found.id))
 
 
 def _note(connection: sqlite3.Connection, order: _Order, note: int | None, assessments: int) -> int | None:

@@ -141,6 +141,10 @@ CREATE TABLE audit_entries (
 CREATE UNIQUE INDEX audit_entries_by_segment ON audit_entries (tenant_id, segment, number)""",
     "audit_entries_by_time": """\
 CREATE INDEX audit_entries_by_time ON audit_entries (tenant_id, at_ms, segment, number)""",
+    # What a person asks for is seldom one of the many group commits.
+    "audit_acts_by_time": """\
+CREATE INDEX audit_acts_by_time ON audit_entries (tenant_id, at_ms, segment, number)
+    WHERE act <> 'assessment.recorded'""",
     "audit_checkpoints": """\
 CREATE TABLE audit_checkpoints (
     tenant_id TEXT NOT NULL,
@@ -163,15 +167,23 @@ CREATE TABLE audit_heads (
 ) STRICT, WITHOUT ROWID""",
 }
 
-_NEW_IN_2 = (
-    "idempotency",
-    "idempotency_by_created",
-    "retentions",
-    "relationships",
-    "erasures",
-    "erasures_by_tenant",
-)
-_ASSESSMENTS_1 = """\
+# What each version brought, and the assessments as the earlier ones had them.
+_NEW_IN = {
+    2: ("idempotency", "idempotency_by_created", "retentions", "relationships", "erasures", "erasures_by_tenant"),
+    3: (
+        "api_keys",
+        "api_keys_by_tenant",
+        "overrides",
+        "audit_entries",
+        "audit_entries_by_segment",
+        "audit_entries_by_time",
+        "audit_acts_by_time",
+        "audit_checkpoints",
+        "audit_heads",
+    ),
+}
+_ASSESSMENTS = {
+    1: """\
 CREATE TABLE assessments (
     tenant_id TEXT NOT NULL,
     id BLOB NOT NULL CHECK (length(id) = 16),
@@ -183,7 +195,23 @@ CREATE TABLE assessments (
     model_sha256 BLOB NOT NULL,
     input BLOB NOT NULL,
     record BLOB NOT NULL
-) STRICT"""
+) STRICT""",
+    2: """\
+CREATE TABLE assessments (
+    tenant_id TEXT NOT NULL,
+    id BLOB NOT NULL CHECK (length(id) = 16),
+    business_id TEXT,
+    span INTEGER NOT NULL,
+    level INTEGER NOT NULL CHECK (level BETWEEN 0 AND 3),
+    decision INTEGER NOT NULL CHECK (decision BETWEEN 0 AND 2),
+    score INTEGER NOT NULL,
+    model_sha256 BLOB NOT NULL,
+    input BLOB,
+    record BLOB NOT NULL,
+    input_sha256 BLOB,
+    CHECK ((input IS NULL) = (input_sha256 IS NOT NULL))
+) STRICT""",
+}
 
 
 def is_empty(connection: sqlite3.Connection) -> bool:
@@ -209,20 +237,22 @@ def check(connection: sqlite3.Connection, path: str) -> None:
 
 
 def upgrade(connection: sqlite3.Connection, path: str) -> int:
-    """Bring version 1 to 2 within the transaction that is open; the version found, 2 where there was nothing to do.
+    """Bring an earlier version to this one within the transaction that is open; the version found.
 
     Raises StoreRefused. The connection must be closed afterwards: it still knows the table as it was.
     """
     version = known_version(connection, path)
     if version == SCHEMA_VERSION:
         return version
-    kept = {name: statement for name, statement in SCHEMA.items() if name not in _NEW_IN_2}
-    _refuse_changed(connection, path, {**kept, "assessments": _ASSESSMENTS_1})
-    # Their answers were not kept, so nothing could tell whether one was rendered again as it was.
-    connection.execute("DROP TABLE idempotency")
-    for name in _NEW_IN_2:
+    new = [name for since, names in _NEW_IN.items() if since > version for name in names]
+    kept = {name: statement for name, statement in SCHEMA.items() if name not in new}
+    _refuse_changed(connection, path, {**kept, "assessments": _ASSESSMENTS[version]})
+    if version == 1:
+        # Their answers were not kept, so nothing could tell whether one was rendered again as it was.
+        connection.execute("DROP TABLE idempotency")
+    for name in new:
         connection.execute(SCHEMA[name])
-    # A column more at the end and a NOT NULL less leave the rows as they stand in the file, however many there are; so
+    # Columns more at the end and a NOT NULL less leave the rows as they stand in the file, however many there are; so
     # the table's text is changed as https://www.sqlite.org/lang_altertable.html describes. The statements above have
     # already raised the number by which other connections notice a new schema.
     connection.execute("PRAGMA writable_schema = ON")

@@ -1,17 +1,24 @@
-"""Group commit: many entries in one transaction of SQLite, and each answered for itself."""
+"""Group commit: many entries in one transaction of SQLite, and each answered for itself.
+
+The entry of the audit trail in the same transaction tells of the rows that it recorded, and of no others.
+"""
 
 from __future__ import annotations
 
 import sqlite3
+import struct
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
-from itertools import chain
+from itertools import chain as chained
 from operator import attrgetter
 from typing import Any, TypeVar
 
 from msgspec import Struct
 
-from app.store.base import KeyReused, Receipt, Row, RowRefused
+from app.store.base import KeyReused, Receipt, Row, RowRefused, as_recorded
+from app.store.chain import leaf
+from app.store.segments import Segments, recorded
+from app.store.sqlite_trail import append, commit
 
 Part = TypeVar("Part", Row, Receipt)
 Answer = Receipt | BaseException | None
@@ -33,7 +40,7 @@ DELETE FROM idempotency WHERE (tenant_id, key) IN (
 NO_ID = bytes(16)
 """What stands in a receipt for an item without an assessment."""
 
-# What SQLite or its binding says when a value is at fault and not the database.
+# What SQLite, its binding or the leaf of a row says when a value is at fault and not the database.
 _FAULTS = (
     sqlite3.IntegrityError,
     sqlite3.DataError,
@@ -42,27 +49,29 @@ _FAULTS = (
     OverflowError,
     TypeError,
     ValueError,
+    struct.error,
 )
 
 
 class Entry(Struct, frozen=True, gc=False):
-    """What is recorded together or not at all."""
+    """What is recorded together or not at all. actor: the id of the key that asked for it."""
 
     rows: Sequence[Row]
     receipt: Receipt | None = None
+    actor: str = ""
 
 
-def write(entries: list[Entry], key_ttl_ms: int, connection: sqlite3.Connection) -> list[Answer]:
+def write(entries: list[Entry], key_ttl_ms: int, chain: Segments, connection: sqlite3.Connection) -> list[Answer]:
     """Commit the entries in one transaction; the answers stand in their order.
 
     None: recorded. A receipt: the one that its key belongs to. KeyReused, RowRefused: not recorded, the others were.
     """
     try:
-        return _write_together(connection, entries, key_ttl_ms)
+        return _write_together(connection, chain, entries, key_ttl_ms)
     except _FAULTS:
         if connection.in_transaction:
             connection.rollback()
-        return _write_apart(connection, entries, key_ttl_ms)
+        return _write_apart(connection, chain, entries, key_ttl_ms)
 
 
 def drop_receipts(before_ms: int, limit: int, connection: sqlite3.Connection) -> int:
@@ -70,63 +79,90 @@ def drop_receipts(before_ms: int, limit: int, connection: sqlite3.Connection) ->
     return connection.execute(_DROP_RECEIPTS, (before_ms, limit)).rowcount
 
 
-def _write_together(connection: sqlite3.Connection, entries: list[Entry], key_ttl_ms: int) -> list[Answer]:
+def _write_together(
+    connection: sqlite3.Connection, chain: Segments, entries: list[Entry], key_ttl_ms: int
+) -> list[Answer]:
     connection.execute("BEGIN IMMEDIATE")
-    late = _claim(connection, entries, key_ttl_ms)
-    fresh = [entry for place, entry in enumerate(entries) if place not in late] if late else entries
-    _insert_rows(connection, list(chain.from_iterable([entry.rows for entry in fresh])))
     answers: list[Answer] = [None] * len(entries)
-    for place in late:
-        answers[place] = _write_one(connection, entries[place], key_ttl_ms)
-    connection.execute("COMMIT")
+    fresh = entries
+    if late := _claim(connection, entries, key_ttl_ms):
+        for place, kept in late.items():
+            receipt = entries[place].receipt
+            assert receipt is not None
+            answers[place] = kept if kept.fingerprint == receipt.fingerprint else KeyReused(receipt.key)
+        fresh = [entry for place, entry in enumerate(entries) if place not in late]
+    _insert_rows(connection, list(chained.from_iterable([entry.rows for entry in fresh])))
+    _commit(connection, chain, fresh)
     return answers
 
 
-def _write_apart(connection: sqlite3.Connection, entries: list[Entry], key_ttl_ms: int) -> list[Answer]:
-    """The same for entries of which at least one cannot be stored: each in a savepoint of its own."""
+def _write_apart(
+    connection: sqlite3.Connection, chain: Segments, entries: list[Entry], key_ttl_ms: int
+) -> list[Answer]:
+    """The same for entries of which some were sent before or cannot be stored: each in a savepoint of its own."""
     connection.execute("BEGIN IMMEDIATE")
     answers: list[Answer] = []
+    fresh: list[Entry] = []
     for entry in entries:
         connection.execute("SAVEPOINT one")
         try:
-            answers.append(_write_one(connection, entry, key_ttl_ms))
+            answer, is_fresh = _write_one(connection, entry, key_ttl_ms)
         except _FAULTS as fault:
             connection.execute("ROLLBACK TO one")
-            answers.append(RowRefused(str(fault)))
+            answer, is_fresh = RowRefused(str(fault)), False
         connection.execute("RELEASE one")
-    connection.execute("COMMIT")
+        answers.append(answer)
+        if is_fresh:
+            fresh.append(entry)
+    _commit(connection, chain, fresh)
     return answers
 
 
-def _write_one(connection: sqlite3.Connection, entry: Entry, key_ttl_ms: int) -> Receipt | KeyReused | None:
+def _commit(connection: sqlite3.Connection, chain: Segments, fresh: list[Entry]) -> None:
+    """Commit the transaction, and in it the entry of the trail. fresh: the entries that it recorded."""
+    acts = recorded([(entry.actor, entry.rows) for entry in fresh])
+    commit(connection, chain, append(connection, chain, acts) if acts else [])
+
+
+def _write_one(connection: sqlite3.Connection, entry: Entry, key_ttl_ms: int) -> tuple[Answer, bool]:
+    """The entry's answer, and whether its rows were recorded just now."""
     receipt = entry.receipt
     if receipt is not None and not _insert_receipts(connection, [receipt], key_ttl_ms):
         (kept,) = _receipts(connection, [receipt])
         if kept.fingerprint != receipt.fingerprint:
-            return KeyReused(receipt.key)
+            return KeyReused(receipt.key), False
         if kept != receipt:
-            return kept
+            return kept, False
+    connection.execute("SAVEPOINT rows")
     try:
         _insert_rows(connection, entry.rows)
     except sqlite3.IntegrityError:
+        # Some may be there by now, of an entry with many.
+        connection.execute("ROLLBACK TO rows")
         # Sent again by someone who never learnt that they were committed.
         for row in entry.rows:
             found = connection.execute(GET, (row.tenant_id, row.id)).fetchone()
-            if found is None or Row(*found) != row:
+            if found is None or as_recorded(Row(*found)) != row:
                 raise
-    return None
+        connection.execute("RELEASE rows")
+        return None, False
+    connection.execute("RELEASE rows")
+    for row in entry.rows:
+        # What has none is refused alone.
+        leaf(row)
+    return None, True
 
 
-def _claim(connection: sqlite3.Connection, entries: list[Entry], key_ttl_ms: int) -> set[int]:
-    """Keep the receipts of the entries; the places of those whose key belongs to another one already."""
+def _claim(connection: sqlite3.Connection, entries: list[Entry], key_ttl_ms: int) -> dict[int, Receipt]:
+    """Keep the receipts of the entries; by place, the kept one of those whose key belongs to another already."""
     keyed = [entry.receipt for entry in entries if entry.receipt is not None]
     if not keyed or _insert_receipts(connection, keyed, key_ttl_ms) == len(keyed):
-        return set()
+        return {}
     kept = {(receipt.tenant_id, receipt.key): receipt for receipt in _receipts(connection, keyed)}
     return {
-        place
+        place: owner
         for place, entry in enumerate(entries)
-        if entry.receipt is not None and kept.get((entry.receipt.tenant_id, entry.receipt.key)) != entry.receipt
+        if entry.receipt is not None and (owner := kept[entry.receipt.tenant_id, entry.receipt.key]) != entry.receipt
     }
 
 
@@ -150,7 +186,7 @@ def _insert(
     while parts:
         # Up to 16 rows, or multiples of 16: a few dozen statements that stay prepared, and at most two a batch.
         count = len(parts) if len(parts) <= 16 else min(len(parts) & ~15, 1024)
-        values = list(chain.from_iterable(map(fields, parts[:count])))
+        values = list(chained.from_iterable(map(fields, parts[:count])))
         inserted += connection.execute(statement(count), values).rowcount
         parts = parts[count:]
     return inserted

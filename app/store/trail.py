@@ -11,6 +11,7 @@ from msgspec import Struct
 from app.store.chain import AuditEntry
 
 _encode = msgspec.json.Encoder(order="sorted").encode
+_unpack = msgspec.msgpack.Decoder(list[tuple[bytes, int, bytes]]).decode
 
 RECORDED = "assessment.recorded"
 """The act of an entry that stands for one group commit. Its subjects are the ids, grouped by actor; its detail
@@ -31,7 +32,7 @@ class Act(Struct, frozen=True, gc=False):
     subjects: tuple[bytes, ...] = ()
 
 
-def act(tenant_id: str, name: str, actor: str, subjects: Sequence[bytes] = (), **detail: object) -> Act:
+def act(tenant_id: str, name: str, actor: str, /, subjects: Sequence[bytes] = (), **detail: object) -> Act:
     """An act with further facts, which must not hold any secret. None among them is left out."""
     told = {fact: value for fact, value in detail.items() if value is not None}
     return Act(tenant_id, name, actor, _encode(told), tuple(subjects))
@@ -57,6 +58,16 @@ class Checkpoint(Struct, frozen=True):
     previous: bytes
     hash: bytes
     mac: bytes
+
+
+def packed_heads(heads: Sequence[Head]) -> bytes:
+    """The heads of a checkpoint as its row holds them: msgpack of `[[segment, number, hash], ...]`."""
+    return msgspec.msgpack.encode([(head.segment, head.number, head.hash) for head in heads])
+
+
+def unpacked_heads(packed: bytes) -> tuple[Head, ...]:
+    """The heads that a checkpoint's row holds."""
+    return tuple([Head(*head) for head in _unpack(packed)])
 
 
 class Position(NamedTuple):

@@ -69,7 +69,9 @@ DELETE FROM assessments a WHERE a.tenant_id = $1 AND a.id = ANY ($2::uuid[]) AND
 AND EXISTS (SELECT 1 FROM retention WHERE tenant_id = $1 AND days = $5)
 AND NOT EXISTS (
     SELECT 1 FROM relationships r WHERE r.tenant_id = $1 AND r.business_id = a.business_id
-    AND (r.ended_on IS NULL OR r.ended_on >= $6))"""
+    AND (r.ended_on IS NULL OR r.ended_on >= $6))
+RETURNING a.id"""
+_DROP_OVERRIDES = "DELETE FROM overrides WHERE tenant_id = $1 AND assessment_id = ANY ($2::uuid[])"
 
 _NEXT_ID = "SELECT id FROM assessments WHERE tenant_id = $1 AND id >= $2 ORDER BY id LIMIT 1"
 
@@ -88,12 +90,20 @@ SELECT f.id, f.record FROM s CROSS JOIN LATERAL (
     ORDER BY a.id LIMIT $7
 ) f WHERE s.span IS NOT NULL LIMIT $7"""
 
+# The leaf is `app.store.chain.leaf`, made where the inputs are.
 _BLANK = """\
 UPDATE assessments a SET business_id = NULL, input = NULL, input_sha256 = coalesce(sha256(a.input), a.input_sha256),
-    record = r.record
+    record = r.record,
+    leaf = coalesce(a.leaf, sha256(
+        '\\x00'::bytea || uuid_send(a.id) || a.model_sha256
+        || substr(int2send(coalesce(a.original_level, a.level)), 2)
+        || substr(int2send(coalesce(a.original_decision, a.decision)), 2)
+        || int4send(a.score) || int4send(length(coalesce(a.input, ''))) || int4send(length(a.record))
+        || coalesce(a.input, '') || a.record))
 FROM unnest($3::uuid[], $4::bytea[]) AS r (id, record)
 WHERE a.tenant_id = $1 AND a.id = ANY ($3::uuid[]) AND a.id >= $5 AND a.id <= $6 AND a.id = r.id AND a.business_id = $2
 RETURNING a.id"""
+_BLANK_REASONS = "UPDATE overrides SET reason = NULL WHERE tenant_id = $1 AND assessment_id = ANY ($2::uuid[])"
 
 _END_RELATIONSHIP = "DELETE FROM relationships WHERE tenant_id = $1 AND business_id = $2 RETURNING 1"
 _LATEST_NOTE = """\
@@ -299,9 +309,11 @@ class PostgresKeeping(ABC):
             nonlocal gone
             async with self._writing.session(transaction=True) as session:
                 values = (limit.tenant_id, past, past[0], past[-1], limit.days, limit.kept_from)
-                status = await session.execute(_DROP, *values)
+                dropped = [id for (id,) in await session.fetch(_DROP, *values)]
+                # A statement of its own, which sees also what came while the one before waited for its locks.
+                await session.execute(_DROP_OVERRIDES, limit.tenant_id, dropped)
                 # Of an attempt that was committed without our learning of it, nothing is left to be deleted now.
-                gone = max(gone, int(status.rpartition(" ")[2]))
+                gone = max(gone, len(dropped))
                 return gone
 
         return await self._guarded(self.write_breaker, drop)
@@ -347,8 +359,9 @@ class PostgresKeeping(ABC):
                 if redacted:
                     found, records = map(list, zip(*redacted, strict=True))
                     values = (order.tenant_id, order.business_id, found, records, min(found), max(found))
-                    blanked = await session.fetch(_BLANK, *values)
-                erased = [record["id"].bytes for record in blanked]
+                    blanked = [id for (id,) in await session.fetch(_BLANK, *values)]
+                    await session.execute(_BLANK_REASONS, order.tenant_id, blanked)
+                erased = [id.bytes for id in blanked]
                 told = erased, await self._noted(session, order, noted, len(erased))
                 return told
 

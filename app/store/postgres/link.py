@@ -45,6 +45,10 @@ class Present(RowRefused):
     """A row with this id is on record already."""
 
 
+class KeysTaken(StoreUnavailable):
+    """A key of the statement belongs to another request; nothing of it took effect."""
+
+
 class LockBusy(StoreUnavailable):
     """Another transaction holds what this one needs, for longer than it may wait."""
 
@@ -281,6 +285,8 @@ def translated(error: BaseException) -> BaseException:
             return Silent("the database did not answer in time")
         case asyncpg.PostgresError() if isinstance(error, _LOST):
             return Lost(f"the connection to the database broke: {error}")
+        case asyncpg.DivisionByZeroError():
+            return KeysTaken("a key is taken")
         case asyncpg.UniqueViolationError():
             return Present(str(error))
         case asyncpg.PostgresError() if isinstance(error, _VALUE_FAULTS):

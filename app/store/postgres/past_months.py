@@ -54,6 +54,9 @@ SELECT count(*), sum(hashtextextended(r.tenant_id || ' ' || r.business_id, 0))
 FROM unnest($1::text[], $2::date[]) AS t (tenant_id, kept_from) JOIN relationships r ON r.tenant_id = t.tenant_id
 WHERE r.ended_on IS NULL OR r.ended_on >= t.kept_from"""
 
+_DROP_OVERRIDES = """\
+DELETE FROM overrides WHERE tenant_id = ANY ($1) AND assessment_id >= $2 AND assessment_id < $3"""
+
 _TABLE = re.compile(r"assessments_([0-9]{4})_([0-9]{2})")
 
 
@@ -87,7 +90,8 @@ async def drop_month(session: Session, month: Month, limits: Mapping[str, Limit]
     if await _tenants(session, month, limits) is None:
         return None
     try:
-        await session.execute(f"LOCK TABLE {month.table} IN SHARE ROW EXCLUSIVE MODE", timeout=CALL_S)
+        # Nobody may write, nor hold a row in order to override it.
+        await session.execute(f"LOCK TABLE {month.table} IN EXCLUSIVE MODE", timeout=CALL_S)
     except asyncpg.UndefinedTableError:
         # Somebody else was faster.
         return None
@@ -150,6 +154,8 @@ async def _drop(session: Session, month: Month, held: tuple[object, ...], limits
             now = {tenant_id: kept for tenant_id, kept in await session.fetch(_DAYS, list(days))}
             if now != days or held != await _held(session, limits):
                 return False
+            overridden = (list(days), UUID(month.low), UUID(month.high))
+            await session.execute(_DROP_OVERRIDES, *overridden, timeout=CALL_S)
             await session.execute(
                 f"ALTER TABLE assessments DETACH PARTITION {month.table}; DROP TABLE {month.table}", timeout=CALL_S
             )

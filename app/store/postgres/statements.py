@@ -6,8 +6,10 @@ from functools import cache
 
 from app.store.base import DECISIONS, LEVELS
 
-COLUMNS = "tenant_id, id, business_id, level, decision, score, model_sha256, input, record, input_sha256,"
+COLUMNS = (
+    "tenant_id, id, business_id, level, decision, score, model_sha256, input, record, input_sha256,"
     " override_id, original_level, original_decision, leaf"
+)
 
 _ADDED = "tenant_id, id, business_id, span, level, decision, score, model_sha256, input, record"
 _ARRAYS = (
@@ -15,14 +17,26 @@ _ARRAYS = (
     " $8::bytea[], $9::bytea[], $10::bytea[]"
 )
 
-ADD = f"INSERT INTO assessments ({_ADDED}) SELECT * FROM unnest({_ARRAYS})"
-ADD_AGAIN = f"{ADD} ON CONFLICT (tenant_id, id) DO NOTHING"
-"""For rows of which some may be on record already. PERF: looking for them first costs an eighth of the statement."""
+ENTRY = "tenant_id, segment, number, at_ms, act, actor, detail, subjects, previous, hash"
+
+
+def _entries(first: int) -> str:
+    """The arrays of the trail's entries, from the parameter of that number."""
+    kinds = ["text", "uuid", "bigint", "bigint", "text", "text", "bytea", "bytea", "bytea", "bytea"]
+    return ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(kinds, first))
+
+
+ENTER = f"INSERT INTO audit_entries ({ENTRY}) SELECT * FROM unnest({_entries(1)})"
+
+ADD = f"""\
+WITH added AS (INSERT INTO assessments ({_ADDED}) SELECT * FROM unnest({_ARRAYS}))
+INSERT INTO audit_entries ({ENTRY}) SELECT * FROM unnest({_entries(11)})"""
+"""Rows, and the entries of the trail that tell of them: all of it or nothing."""
 
 RECEIPT = "tenant_id, key, fingerprint, status, ids, explain, renderer, answer_sha256, request_id, as_of, created_ms"
 _RECEIPT_ARRAYS = (
-    "$12::text[], $13::text[], $14::bytea[], $15::smallint[], $16::bytea[], $17::smallint[], $18::smallint[],"
-    " $19::bytea[], $20::text[], $21::integer[], $22::bigint[]"
+    "$21::text[], $22::text[], $23::bytea[], $24::smallint[], $25::bytea[], $26::smallint[], $27::smallint[],"
+    " $28::bytea[], $29::text[], $30::integer[], $31::bigint[]"
 )
 
 # Keys are claimed in their order, so that two writers who want the same ones cannot wait for each other in a circle.
@@ -32,16 +46,16 @@ WITH held AS (
     SELECT * FROM unnest({_RECEIPT_ARRAYS}) ORDER BY 1, 2
     ON CONFLICT (tenant_id, key) DO UPDATE SET
         ({RECEIPT}) = ROW ({", ".join(f"EXCLUDED.{name}" for name in RECEIPT.split(", "))})
-        WHERE i.created_ms < EXCLUDED.created_ms - $23::bigint
-    RETURNING tenant_id, key
-), added AS (
-    INSERT INTO assessments ({_ADDED})
-    SELECT {_ADDED} FROM unnest({_ARRAYS}, $11::text[]) AS r ({_ADDED}, key)
-    WHERE r.key IS NULL OR (r.tenant_id, r.key) IN (SELECT tenant_id, key FROM held)
-    ON CONFLICT (tenant_id, id) DO NOTHING
+        WHERE i.created_ms < EXCLUDED.created_ms - $32::bigint
     RETURNING 1
+), added AS (
+    INSERT INTO assessments ({_ADDED}) SELECT * FROM unnest({_ARRAYS})
+), entered AS (
+    INSERT INTO audit_entries ({ENTRY}) SELECT * FROM unnest({_entries(11)})
 )
-SELECT (SELECT count(*) FROM added), h.tenant_id, h.key FROM (VALUES (1)) AS one LEFT JOIN held h ON true"""
+SELECT 1 / (count(*) = cardinality($21::text[]))::integer FROM held"""
+"""As ADD, with receipts. The entries tell of all rows, so where a key is taken nothing may be recorded: then it divides
+by zero, before any row is inserted."""
 
 RECEIPTS = f"""\
 SELECT i.* FROM unnest($1::text[], $2::text[]) AS q (tenant_id, key)

@@ -23,6 +23,7 @@ from app.store.base import (
     StoreUnavailable,
 )
 from app.store.postgres import partitions, schema, statements
+from app.store.postgres.access import PostgresAccess
 from app.store.postgres.keeping import PostgresKeeping
 from app.store.postgres.link import (
     CONNECTING_FAILS,
@@ -46,7 +47,7 @@ TIDY_S = 60.0
 TIDY_KEYS = 500
 
 
-class PostgresStore(PostgresWriting, PostgresKeeping):
+class PostgresStore(PostgresWriting, PostgresKeeping, PostgresAccess):
     """The `Store` kept in PostgreSQL, shared by any number of processes.
 
     connections: this process's share, at least 2: one writes.  idle: how many are kept open.
@@ -294,8 +295,8 @@ class PostgresStore(PostgresWriting, PostgresKeeping):
 
 
 def _row(record: Any) -> Row:
-    tenant_id, id, *rest = record
-    return Row(tenant_id, id.bytes, *rest)
+    tenant_id, id, *told, override_id, level, decision, leaf = record
+    return Row(tenant_id, id.bytes, *told, override_id and override_id.bytes, level, decision, leaf)
 
 
 def _after(id: bytes) -> bytes:

@@ -1,26 +1,29 @@
-"""How rows come into PostgreSQL: by group commit, each request's receipt in the transaction of its rows."""
+"""How rows come into PostgreSQL: by group commit, each request's receipt and what the trail tells of them in the
+transaction of its rows."""
 
 from __future__ import annotations
 
 import asyncio
+import struct
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import msgspec
 from asyncpg.pgproto.pgproto import UUID
 
 from app.resilience.batcher import Batcher, Closed, Overloaded
-from app.resilience.breaker import Breaker
 from app.resilience.deadline import remaining_s
-from app.store.base import KeyBusy, KeyReused, Receipt, Row, RowRefused, StoreUnavailable, Unconfirmed
+from app.store.base import KeyBusy, KeyReused, Receipt, Row, RowRefused, StoreUnavailable, as_recorded
 from app.store.postgres import statements
-from app.store.postgres.link import Link, LockBusy, Lost, Present, RowLocked, Silent
+from app.store.postgres.link import KeysTaken, Link, LockBusy, Present, RowLocked
 from app.store.postgres.spans import Spans
+from app.store.postgres.trail import PostgresTrail, entry_columns
+from app.store.segments import recorded
 
-Answer = TypeVar("Answer")
+Answer = Receipt | BaseException | None
 
 MAX_STATEMENT_ROWS = 1024
 MAX_STATEMENT_BYTES = 16 * 1024 * 1024
@@ -31,22 +34,23 @@ ANSWER_S = 0.2
 BUSY_KEYS_S = 0.2
 """How long keys that are busy elsewhere may hold up those that are recorded together with them."""
 BRIEFLY = "SET LOCAL lock_timeout = 10"
+ROUNDS = 8
+"""How often the rest of a commit is tried where others record the same at the same time."""
 
 
 class Entry(NamedTuple):
-    """What is recorded together: some rows, and the receipt of the request they answer."""
+    """What is recorded together: some rows, and the receipt of the request they answer. actor: the id of its key."""
 
     rows: tuple[Row, ...]
-    receipt: Receipt | None
+    receipt: Receipt | None = None
+    actor: str = ""
 
 
-class PostgresWriting(ABC):
+class PostgresWriting(PostgresTrail):
     """The part of the store that records. It belongs to one event loop."""
 
-    write_breaker: Breaker
-    _writing: Link
-
     def __init__(self, *, key_ttl_s: float, key_wait_s: float, max_batch: int) -> None:
+        super().__init__()
         self._key_ttl_ms = round(key_ttl_s * 1000)
         self._key_wait_s = key_wait_s
         self._spans = Spans()
@@ -54,26 +58,20 @@ class PostgresWriting(ABC):
         self.polls: Batcher[Receipt, Receipt | None] = Batcher(self._send_polls, max_batch)
 
     @abstractmethod
-    async def _guarded(self, breaker: Breaker, call: Callable[[], Awaitable[Answer]], weight: int = 1) -> Answer: ...
-
-    @abstractmethod
-    async def _fetch(self, sql: str, *values: object, link: Link | None = None) -> list[Any]: ...
-
-    @abstractmethod
     async def _read_ids(self, wanted: Sequence[tuple[str, bytes]], link: Link) -> list[Row | None]: ...
 
-    async def add(self, rows: Sequence[Row], receipt: Receipt | None = None) -> Receipt | None:
+    async def add(self, rows: Sequence[Row], receipt: Receipt | None = None, *, actor: str = "") -> Receipt | None:
         """Record the rows, all or none. Raises as `Store.add` says."""
         try:
-            return await self._put(Entry(tuple(rows), receipt))
+            return await self._put(Entry(tuple(rows), receipt, actor))
         except KeyBusy:
             assert receipt is not None
             return await self._wait_for_key(receipt)
 
-    async def add_each(self, rows: Sequence[Row]) -> list[BaseException | None]:
+    async def add_each(self, rows: Sequence[Row], *, actor: str = "") -> list[BaseException | None]:
         """As `add` for each row alone, in order; one row's error is its own answer."""
         # Futures, not a task for each: a thousand tasks would hold the event loop for milliseconds.
-        answers = await asyncio.gather(*(self._put(Entry((row,), None)) for row in rows), return_exceptions=True)
+        answers = await asyncio.gather(*(self._put(Entry((row,), None, actor)) for row in rows), return_exceptions=True)
         return [answer if isinstance(answer, BaseException) else None for answer in answers]
 
     def _put(self, entry: Entry) -> asyncio.Future[Receipt | None]:
@@ -95,12 +93,12 @@ class PostgresWriting(ABC):
                 found = await self.polls.put(receipt)
             except Closed:
                 raise closed() from None
-            if found is not None and found.created_ms >= receipt.created_ms - self._key_ttl_ms:
-                return _same(receipt, found)
+            if (holder := self._holder(receipt, found)) is not None:
+                return _same(receipt, holder)
         raise KeyBusy(receipt.key)
 
-    async def _send_entries(self, entries: list[Entry]) -> list[Receipt | BaseException | None]:
-        answers: list[Receipt | BaseException | None] = []
+    async def _send_entries(self, entries: list[Entry]) -> list[Answer]:
+        answers: list[Answer] = []
         for part in _parts(entries):
             try:
                 answers += await self._commit(part)
@@ -108,7 +106,7 @@ class PostgresWriting(ABC):
                 answers += [error] * len(part)
         return answers
 
-    async def _commit(self, entries: list[Entry]) -> list[Receipt | BaseException | None]:
+    async def _commit(self, entries: list[Entry]) -> list[Answer]:
         """Commit the entries together, and apart those that cannot be."""
         try:
             return await self._commit_together(entries)
@@ -123,9 +121,9 @@ class PostgresWriting(ABC):
                 raise
             return await self._commit_around_busy_keys(entries)
 
-    async def _commit_around_busy_keys(self, entries: list[Entry]) -> list[Receipt | BaseException | None]:
+    async def _commit_around_busy_keys(self, entries: list[Entry]) -> list[Answer]:
         """Some key is held by a transaction elsewhere that does not end: what has none goes first."""
-        answers: list[Receipt | BaseException | None] = [None] * len(entries)
+        answers: list[Answer] = [None] * len(entries)
         free = [place for place, entry in enumerate(entries) if entry.receipt is None]
         # Entries of the same key stay together.
         keyed = sorted(set(range(len(entries))).difference(free), key=lambda place: _key(entries[place]))
@@ -140,7 +138,7 @@ class PostgresWriting(ABC):
                     answers[place] = answer
         return answers
 
-    async def _commit_free_keys(self, end: float, entries: list[Entry]) -> list[Receipt | BaseException | None]:
+    async def _commit_free_keys(self, end: float, entries: list[Entry]) -> list[Answer]:
         """Commit the entries but those whose key is busy, which are found by halving until the time is over."""
         if time.monotonic() >= end:
             return [LockBusy("too many keys are busy elsewhere") for _ in entries]
@@ -160,63 +158,83 @@ class PostgresWriting(ABC):
             *await self._commit_free_keys(end, entries[half:]),
         ]
 
-    async def _commit_together(self, entries: list[Entry], local: str = "") -> list[Receipt | BaseException | None]:
-        """One statement, one transaction. The keys of later entries that an earlier one has are theirs already."""
-        firsts: dict[tuple[str, str], int] = {}
-        for place, entry in enumerate(entries):
-            if entry.receipt is not None:
-                firsts.setdefault((entry.receipt.tenant_id, entry.receipt.key), place)
-        sent = [
-            place
-            for place, entry in enumerate(entries)
-            if entry.receipt is None or firsts[entry.receipt.tenant_id, entry.receipt.key] == place
-        ]
+    async def _commit_together(self, entries: list[Entry], local: str = "") -> list[Answer]:
+        """Record the entries in one statement; what keeps it from being recorded is answered, and the rest sent again.
 
-        statement, values = self._insertion([entries[place] for place in sent])
-
-        async def insert() -> tuple[int, set[tuple[str, str]]]:
-            async with self._writing.session(transaction=bool(local), local=local) as session:
-                if statement is not statements.ADD_KEYED:
-                    status = await session.execute(statement, *values)
-                    return int(status.rpartition(" ")[2]), set()
-                found = await session.fetch(statement, *values)
-                return found[0]["count"], {(tenant_id, key) for _, tenant_id, key in found if key is not None}
-
-        try:
+        Of entries with the same key, or a row of the same id, the later ones wait for what becomes of the first.
+        """
+        answers: list[Answer] = [None] * len(entries)
+        left = dict(enumerate(entries))
+        apart = False
+        for _ in range(ROUNDS):
+            sent = _firsts(left, apart)
             try:
-                added, held = await self._guarded(self.write_breaker, insert, len(entries))
-            except Present:
-                if statement is not statements.ADD:
-                    raise
-                # Sent again, by us or by someone who never learnt that they were committed.
-                statement = statements.ADD_AGAIN
-                added, held = await self._guarded(self.write_breaker, insert, len(entries))
-        except (Lost, Silent) as error:
-            raise Unconfirmed(str(error)) from error
-        recorded = [place for place in sent if (r := entries[place].receipt) is None or (r.tenant_id, r.key) in held]
-        answers: list[Receipt | BaseException | None] = [None] * len(entries)
-        if added < sum(len(entries[place].rows) for place in recorded):
-            await self._compare(entries, recorded, answers)
-        late = sorted(set(range(len(entries))) - set(recorded))
-        if late:
-            receipts = await self._receipts([r for place in late if (r := entries[place].receipt) is not None])
-            for place in late:
-                answers[place] = _late(entries[place].receipt, receipts)
+                await self._insert([left[place] for place in sent], local)
+            except (Present, KeysTaken) as error:
+                apart = apart or isinstance(error, Present)
+            else:
+                for place in sent:
+                    del left[place]
+            if not left:
+                return answers
+            await self._settle(left, answers, apart)
+            if not left:
+                return answers
+        for place, entry in left.items():
+            busy = LockBusy("the same is being recorded elsewhere at this moment")
+            answers[place] = busy if entry.receipt is None else KeyBusy(entry.receipt.key)
         return answers
 
-    def _insertion(self, entries: list[Entry]) -> tuple[str, list[Any]]:
-        """The statement that records the entries, and its values. Raises RowRefused for what is no value at all."""
+    async def _insert(self, entries: list[Entry], local: str) -> None:
+        """Record the entries, and what the trail tells of their rows. Raises Present or KeysTaken where something of
+        them is on record already, and then nothing was recorded."""
         rows = [row for entry in entries for row in entry.rows]
         receipts = [entry.receipt for entry in entries if entry.receipt is not None]
         try:
             columns = [*map(list, zip(*map(self._values, rows), strict=True))] if rows else [[] for _ in range(10)]
             kept = [*map(list, zip(*map(_receipt_values, receipts), strict=True))]
-        except (TypeError, ValueError) as error:
+            told = self._commits.propose(recorded([(entry.actor, entry.rows) for entry in entries]))
+        except (TypeError, ValueError, struct.error) as error:
             raise RowRefused(str(error)) from None
-        if not receipts:
-            return statements.ADD, columns
-        keys = [entry.receipt and entry.receipt.key for entry in entries for _ in entry.rows]
-        return statements.ADD_KEYED, [*columns, keys, *kept, self._key_ttl_ms]
+        values: list[object] = [*columns, *entry_columns(told)]
+        sql = statements.ADD
+        if receipts:
+            values += [*kept, self._key_ttl_ms]
+            sql = statements.ADD_KEYED
+        await self._enter(self._commits, told, sql, values, local=local, weight=len(entries))
+
+    async def _settle(self, left: dict[int, Entry], answers: list[Answer], by_row: bool) -> None:
+        """Answer those of the entries whose key belongs to another or, where it is asked for, whose rows are on record;
+        only what is to be recorded is left."""
+        keyed = [entry.receipt for entry in left.values() if entry.receipt is not None]
+        kept = await self._receipts(keyed) if keyed else {}
+        for place, entry in list(left.items()):
+            if entry.receipt is not None and (found := self._holder(entry.receipt, kept.get(_key(entry)))) is not None:
+                answers[place] = _late(entry.receipt, found)
+                del left[place]
+        if not by_row:
+            return
+        rows = [row for entry in left.values() for row in entry.rows]
+        on_record = {}
+        if rows:
+            wanted = [(row.tenant_id, row.id) for row in rows]
+            on_record = dict(zip(wanted, await self._read_ids(wanted, self._writing), strict=True))
+        for place, entry in list(left.items()):
+            try:
+                missing = _missing(entry.rows, on_record)
+            except RowRefused as error:
+                answers[place] = error
+                del left[place]
+                continue
+            if missing or entry.receipt is not None:
+                left[place] = entry._replace(rows=missing)
+            else:
+                # Sent again, by us or by someone who never learnt that they were committed.
+                del left[place]
+
+    def _holder(self, wanted: Receipt, found: Receipt | None) -> Receipt | None:
+        """The receipt found under the key of the wanted one, unless it has expired."""
+        return found if found is not None and found.created_ms >= wanted.created_ms - self._key_ttl_ms else None
 
     def _values(self, row: Row) -> tuple[Any, ...]:
         return (
@@ -231,16 +249,6 @@ class PostgresWriting(ABC):
             row.input,
             row.record,
         )
-
-    async def _compare(
-        self, entries: list[Entry], places: list[int], answers: list[Receipt | BaseException | None]
-    ) -> None:
-        """Rows that were on record already were sent again by someone who never learnt of it, or their ids clash."""
-        for place in places:
-            rows = entries[place].rows
-            found = await self._read_ids([(row.tenant_id, row.id) for row in rows], self._writing)
-            if any(row != other for row, other in zip(rows, found, strict=True)):
-                answers[place] = RowRefused("another row has its id")
 
     async def _receipts(self, wanted: Sequence[Receipt]) -> dict[tuple[str, str], Receipt]:
         tenants, keys = [receipt.tenant_id for receipt in wanted], [receipt.key for receipt in wanted]
@@ -278,13 +286,35 @@ def _key(entry: Entry) -> tuple[str, str]:
     return entry.receipt.tenant_id, entry.receipt.key
 
 
-def _late(wanted: Receipt | None, receipts: dict[tuple[str, str], Receipt]) -> Receipt | BaseException | None:
-    """What an entry is answered whose key was not free."""
-    assert wanted is not None
-    found = receipts.get((wanted.tenant_id, wanted.key))
-    if found is None:
-        # It was there a moment ago and expired since: the caller may try again.
-        return KeyBusy(wanted.key)
+def _firsts(left: dict[int, Entry], by_row: bool) -> list[int]:
+    """The places of those that can be recorded together: of a key, and where it is asked for of an id, the first."""
+    if not by_row and not any([entry.receipt is not None for entry in left.values()]):
+        return list(left)
+    taken: set[tuple[str, str | bytes]] = set()
+    firsts = []
+    for place, entry in left.items():
+        own: set[tuple[str, str | bytes]] = {(row.tenant_id, row.id) for row in entry.rows} if by_row else set()
+        if entry.receipt is not None:
+            own.add((entry.receipt.tenant_id, entry.receipt.key))
+        if taken.isdisjoint(own):
+            firsts.append(place)
+        taken |= own
+    return firsts
+
+
+def _missing(rows: Sequence[Row], on_record: dict[tuple[str, bytes], Row | None]) -> tuple[Row, ...]:
+    """Those of the rows that are not on record, each once. Raises RowRefused where another has the id of one."""
+    missing: dict[tuple[str, bytes], Row] = {}
+    for row in rows:
+        place = (row.tenant_id, row.id)
+        found = on_record[place] or missing.setdefault(place, row)
+        if as_recorded(found) != row:
+            raise RowRefused("another row has its id")
+    return tuple(missing.values())
+
+
+def _late(wanted: Receipt, found: Receipt) -> Answer:
+    """What an entry is answered whose key is held."""
     try:
         return _same(wanted, found)
     except KeyReused as error:

@@ -1,7 +1,8 @@
 """Keys, overrides, and the audit trail.
 
-An entry of the trail is read by its segment, to be verified, and by its time. Which segment and number a checkpoint
-covers stands in a table of its own, so that it is found without reading every checkpoint.
+An entry of the trail is read by its segment, to be verified, and by its time; what is no group commit is found among
+the many that are by an index of its own. Which segment and number a checkpoint covers stands in a table of its own, so
+that it is found without reading every checkpoint.
 """
 
 from __future__ import annotations
@@ -66,6 +67,9 @@ CREATE TABLE audit_entries (
 );
 
 CREATE INDEX audit_entries_by_time ON audit_entries (tenant_id, at_ms, segment, number);
+
+CREATE INDEX audit_acts_by_time ON audit_entries (tenant_id, at_ms, segment, number)
+    WHERE act <> 'assessment.recorded';
 
 CREATE TABLE audit_checkpoints (
     tenant_id text COLLATE "C" NOT NULL,

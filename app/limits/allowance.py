@@ -1,0 +1,62 @@
+"""How much one caller may ask for, and what they are told of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from app.limits.gcra import Standing
+from app.settings.rates import Rate
+
+Fields = tuple[tuple[bytes, bytes], ...]
+"""Names and values of header fields."""
+
+
+class Bucket(NamedTuple):
+    """name: as callers are told of it, None where they are not.  key: what it is kept under, the same everywhere."""
+
+    name: str | None
+    key: bytes
+    rate: Rate
+
+
+class Allowance:
+    """The buckets that one caller's requests are taken from: from all of them or from none. Compared by identity.
+
+    policy: what the RateLimit-Policy field says of them, empty where callers are told nothing.  forms: of the members
+    of the RateLimit field, with the places of their buckets.
+    """
+
+    __slots__ = ("buckets", "forms", "policy")
+
+    def __init__(self, buckets: Sequence[Bucket]) -> None:
+        if not buckets:
+            raise ValueError("an allowance without buckets would refuse nothing: that is None")
+        told = [(place, bucket) for place, bucket in enumerate(buckets) if bucket.name is not None]
+        self.buckets = tuple(buckets)
+        self.forms = tuple([(place, f'"{bucket.name}";r=%d;t=%d'.encode("ascii")) for place, bucket in told])
+        self.policy = ", ".join([_policy(bucket) for _, bucket in told]).encode("ascii")
+
+
+class Taken(NamedTuple):
+    """granted: whether the request may go on.  wait_s: if not, when the same may.  standings: of each bucket after it,
+    None where that is not known here."""
+
+    granted: bool
+    wait_s: float
+    standings: Sequence[Standing | None]
+
+
+def fields(allowance: Allowance, taken: Taken) -> Fields:
+    """The RateLimit-Policy and RateLimit fields of an answer (draft-ietf-httpapi-ratelimit-headers-10)."""
+    if not allowance.policy:
+        return ()
+    standings = taken.standings
+    left = b", ".join([form % standing for place, form in allowance.forms if (standing := standings[place])])
+    policy = (b"ratelimit-policy", allowance.policy)
+    return (policy, (b"ratelimit", left)) if left else (policy,)
+
+
+def _policy(bucket: Bucket) -> str:
+    return f'"{bucket.name}";q={bucket.rate.burst};w={math.ceil(bucket.rate.window_s)}'

@@ -1,0 +1,134 @@
+"""What stands outside of the process and is asked by it, built as the settings say: the database and Redis."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+
+from app.cache.invalidation import Listener
+from app.cache.local import Local
+from app.cache.pool import FAILURES as REDIS_FAILURES
+from app.cache.pool import Pool
+from app.cache.redis import Shared
+from app.cache.tiers import Cache
+from app.records import Recorded
+from app.resilience.breaker import Breaker, State
+from app.resilience.retry import Retry, RetryBudget
+from app.settings import Settings
+from app.settings.budget import database_share, redis_share
+from app.store.postgres.link import Timeouts
+from app.store.postgres.store import PostgresStore
+from app.store.sqlite import SqliteStore
+
+log = logging.getLogger(__name__)
+
+
+Store = SqliteStore | PostgresStore
+
+
+def breakers_of(store: Store, tiers: Tiers) -> list[Breaker]:
+    """What tells how the service finds its neighbours."""
+    found = [store.write_breaker, store.read_breaker] if isinstance(store, PostgresStore) else []
+    return found + ([tiers.shared.breaker] if tiers.shared is not None else [])
+
+
+def make_store(settings: Settings) -> Store:
+    """The store that the settings name, not open yet. Raises BudgetTooSmall."""
+    database, idempotency = settings.database, settings.idempotency
+    if database.url is None or not database.is_postgres:
+        return SqliteStore(database.sqlite_file, timeout_s=database.busy_timeout, key_ttl_s=idempotency.ttl)
+    share = database_share(settings)
+    budget = RetryBudget(max(settings.retry.budget_percent, 1) / 100)
+    attempts = settings.retry.attempts if settings.retry.budget_percent else 1
+    return PostgresStore(
+        database.url,
+        connections=share.connections,
+        idle=share.idle,
+        lifetime_s=database.connection_max_lifetime,
+        pooled=database.pooler == "pgbouncer",
+        timeouts=Timeouts(
+            acquire_s=database.acquire_timeout,
+            connect_s=database.connect_timeout,
+            command_s=database.command_timeout,
+            statement_s=database.statement_timeout,
+            lock_s=database.lock_timeout,
+            idle_transaction_s=database.idle_transaction_timeout,
+        ),
+        key_ttl_s=idempotency.ttl,
+        key_wait_s=idempotency.wait,
+        months_ahead=database.partitions_ahead,
+        write_breaker=_breaker("database_writes", settings, PostgresStore.WRITE_FAILURES),
+        read_breaker=_breaker("database_reads", settings, PostgresStore.READ_FAILURES),
+        retry=Retry(budget, retry_on=PostgresStore.RETRIED, attempts=attempts),
+    )
+
+
+class Tiers:
+    """The two cache tiers: in this process, and Redis where there is one."""
+
+    def __init__(self, settings: Settings) -> None:
+        cache, redis = settings.cache, settings.redis
+        self._cache = cache
+        self.local = Local(cache.local_entries, cache.local_bytes, jitter=cache.ttl_jitter_percent / 100)
+        self.shared: Shared | None = None
+        self.listener: Listener | None = None
+        if redis.url is not None:
+            share = redis_share(settings)
+            pool = Pool(
+                redis.url,
+                connections=share.connections - 1,
+                min_idle=share.idle,
+                max_age_s=redis.max_conn_age,
+                timeout_s=redis.timeout,
+                acquire_timeout_s=redis.acquire_timeout,
+            )
+            self.shared = Shared(pool, _breaker("redis", settings, REDIS_FAILURES))
+            self.listener = Listener(pool.make, self.local, timeout_s=redis.timeout)
+
+    def of_assessments(self) -> Cache[Recorded]:
+        """The cache of recorded assessments."""
+        return Cache(
+            "assessment",
+            "2",
+            local=self.local,
+            shared=self.shared,
+            ttl_s=self._cache.ttl,
+            negative_ttl_s=self._cache.negative_ttl,
+            encode=Recorded.encoded,
+            decode=Recorded.decoded,
+            size=Recorded.size_bytes,
+        )
+
+    async def open(self) -> None:
+        """Connect. Redis may be away: it is tried again for as long as this runs."""
+        if self.shared is not None and self.listener is not None:
+            await self.shared.open()
+            self.listener.start()
+
+    async def close(self) -> None:
+        """Leave no connection and no task."""
+        if self.shared is not None and self.listener is not None:
+            await self.listener.stop()
+            await self.shared.close()
+
+
+def _breaker(name: str, settings: Settings, failures: tuple[type[Exception], ...]) -> Breaker:
+    chosen = settings.breaker
+    return Breaker(
+        name,
+        failures=failures,
+        failure_rate=chosen.failure_percent / 100,
+        slow_rate=chosen.slow_percent / 100,
+        slow_s=chosen.slow_call,
+        window_s=chosen.window,
+        min_calls=chosen.min_calls,
+        open_s=chosen.open_for,
+        probes=chosen.probes,
+        on_change=partial(_log_change, name),
+    )
+
+
+def _log_change(name: str, old: State, new: State) -> None:
+    """A line when a neighbour is given up and one when it is back; none for the probes between."""
+    if (old, new) == ("closed", "open") or new == "closed":
+        log.warning("the breaker %s was %s and is %s", name, old, new)

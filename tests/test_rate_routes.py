@@ -1,0 +1,111 @@
+"""Rates as callers meet them: what is let in, what is told of it, and when to come back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from service import Answer, Client, Service, named, serving, wait_until
+
+POLICY = re.compile(r'"(\w+)";q=(\d+);w=(\d+)')
+LEFT = re.compile(r'"(\w+)";r=(\d+);t=(\d+)')
+
+TIERS = "slow 1/min burst 5, standard 200/s burst 400, unlimited unlimited"
+
+
+@pytest.fixture(scope="module")
+def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with serving(tmp_path_factory.mktemp("limited"), RATE_TIERS=TIERS) as service:
+        yield service
+
+
+def slow(service: Service, tenant_id: str = "default") -> Client:
+    return Client(service.port, service.new_key("admin", tenant_id, tier="slow"))
+
+
+def left(answer: Answer) -> dict[str, int]:
+    return {name: int(r) for name, r, _ in LEFT.findall(answer.headers["ratelimit"])}
+
+
+def test_a_key_is_let_in_as_often_as_its_tier_says(limited: Service) -> None:
+    client = slow(limited)
+    told = [client.get("/v1/assessments") for _ in range(7)]
+    assert [answer.status for answer in told] == [200] * 5 + [429] * 2
+    assert [left(answer)["key"] for answer in told] == [4, 3, 2, 1, 0, 0, 0]
+    assert {answer.headers["ratelimit-policy"] for answer in told} == {'"key";q=5;w=300'}
+    assert told[-1].json["type"] == "/problems/too-many-requests"
+    assert 1 <= int(told[-1].headers["retry-after"]) <= 60
+    client.close()
+
+
+def test_a_refusal_of_the_service_is_told_with_what_is_left(limited: Service) -> None:
+    client = slow(limited)
+    missing = client.get("/v1/assessments/019ab0c1-5e00-7c3a-9f1e-2b6d4c8a7e10")
+    assert missing.status == 404
+    assert left(missing)["key"] == 4
+    client.close()
+
+
+def test_a_key_without_a_limit_is_told_of_none(limited: Service) -> None:
+    answer = Client(limited.port).get("/v1/assessments")
+    assert answer.status == 200
+    assert not {"ratelimit", "ratelimit-policy"} & answer.headers.keys()
+
+
+def test_a_key_with_a_rate_of_its_own_has_that(limited: Service) -> None:
+    client = Client(limited.port, limited.new_key("viewer", tier=None, rate="60/min burst 9"))
+    answer = client.get("/v1/assessments")
+    assert POLICY.findall(answer.headers["ratelimit-policy"]) == [("key", "9", "9")]
+    client.close()
+
+
+def test_a_batch_counts_as_many_as_it_holds(limited: Service) -> None:
+    client = slow(limited)
+    item = named("Acme Trading GmbH")
+    first = client.post("/v1/assessments/batch", {"items": [item] * 3}, dry_run=True)
+    assert first.status == 200
+    assert left(first)["key"] == 2
+    second = client.post("/v1/assessments/batch", {"items": [item] * 3})
+    assert second.status == 429, second
+    client.close()
+
+
+def test_a_refused_batch_recorded_nothing(limited: Service) -> None:
+    tenant = "batches"
+    client, reader = slow(limited, tenant), Client(limited.port, limited.new_key("viewer", tenant))
+    item = named("Acme Trading GmbH")
+    assert client.post("/v1/assessments/batch", {"items": [item] * 4}).status == 200
+    assert client.post("/v1/assessments/batch", {"items": [item] * 4}).status == 429
+    assert len(list(reader.walk())) == 4
+    client.close()
+    reader.close()
+
+
+def test_tenants_and_the_whole_service_have_rates_too(tmp_path: Path) -> None:
+    with serving(tmp_path, RATE_TENANT="1/min burst 4", RATE_SERVICE="1/min burst 6") as service:
+        one, two, other = (Client(service.port, service.new_key("viewer", t)) for t in ("one", "one", "other"))
+        assert [one.get("/v1/assessments").status for _ in range(3)] == [200] * 3
+        told = [two.get("/v1/assessments") for _ in range(2)]
+        assert [answer.status for answer in told] == [200, 429], "two keys of a tenant share its rate"
+        assert left(told[0])["tenant"] == 0
+        told = [other.get("/v1/assessments") for _ in range(3)]
+        assert [answer.status for answer in told] == [200, 200, 429], "all tenants share the service's rate"
+        assert left(told[1])["service"] == 0
+
+
+def test_health_and_the_description_are_not_counted(tmp_path: Path) -> None:
+    with serving(tmp_path, RATE_SERVICE="1/min burst 1") as service:
+        client = Client(service.port)
+        assert {client.get(path).status for path in ("/health", "/openapi.json", "/docs") for _ in range(5)} == {200}
+        assert client.get("/v1/assessments").status == 200
+        assert client.get("/v1/assessments").status == 429
+
+
+def test_after_retry_after_it_works_again(tmp_path: Path) -> None:
+    with serving(tmp_path, RATE_TIERS="quick 2/s burst 1, unlimited unlimited", RATE_DEFAULT_TIER="quick") as service:
+        client = Client(service.port, service.new_key("viewer", tier="quick"))
+        assert client.get("/v1/assessments").status == 200
+        assert client.get("/v1/assessments").status == 429
+        wait_until(lambda: client.get("/v1/assessments").status == 200, "the bucket has one again", 2.0)

@@ -1,0 +1,100 @@
+"""What every answer carries beside its body, and which pages of other origins may read it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from service import KEY, Client, Service, named, serving
+
+ORIGIN = "https://app.example.com"
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with serving(tmp_path_factory.mktemp("house"), CORS_ORIGINS=f"{ORIGIN}, http://localhost:3000") as service:
+        yield service
+
+
+def test_every_answer_is_hardened_whatever_its_status(house: Service) -> None:
+    client = Client(house.port)
+    asked = {
+        200: client.get("/v1/assessments"),
+        201: client.assess(named("Acme Trading GmbH")),
+        401: client.get("/v1/assessments", {"X-API-Key": "none"}),
+        404: client.get("/nowhere"),
+        405: client.send("DELETE", "/v1/assessments"),
+        422: client.get("/v1/assessments?limit=0"),
+    }
+    for status, answer in asked.items():
+        assert answer.status == status
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert "strict-transport-security" not in answer.headers
+        assert not any(char.isdigit() for char in answer.headers.get("server", ""))
+    client.close()
+
+
+def test_what_may_be_kept_by_whom(house: Service) -> None:
+    client = Client(house.port)
+    made = client.assess(named("Acme Trading GmbH"))
+    read = client.get(f"/v1/assessments/{made.json['id']}")
+    assert made.headers["cache-control"] == read.headers["cache-control"] == "private, no-cache"
+    unchanged = client.get(f"/v1/assessments/{made.json['id']}", {"If-None-Match": read.headers["etag"]})
+    assert (unchanged.status, unchanged.headers["cache-control"]) == (304, "private, no-cache")
+    for path in ("/v1/keys", "/v1/audit", "/v1/audit/checkpoints", "/health"):
+        assert client.get(path).headers["cache-control"] == "no-store", path
+    assert client.get("/v1/keys", {"X-API-Key": "none"}).headers["cache-control"] == "no-store"
+    client.close()
+
+
+def test_the_page_allows_its_own_style_and_nothing_else(house: Service) -> None:
+    policy = Client(house.port).get("/docs").headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "style-src 'sha256-" in policy
+    assert "script-src" not in policy
+    assert "unsafe" not in policy
+
+
+def test_behind_tls_browsers_are_told_to_stay_there(tmp_path: Path) -> None:
+    with serving(tmp_path, BEHIND_TLS="true") as service:
+        for path in ("/health", "/docs", "/nowhere", "/v1/assessments"):
+            told = Client(service.port).get(path).headers["strict-transport-security"]
+            assert told.startswith("max-age=31536000")
+
+
+def test_a_listed_origin_may_read_answers(house: Service) -> None:
+    client = Client(house.port)
+    answer = client.get("/v1/assessments", {"Origin": ORIGIN})
+    assert answer.headers["access-control-allow-origin"] == ORIGIN
+    assert "Origin" in answer.headers["vary"]
+    assert "access-control-allow-credentials" not in answer.headers
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-api-key, content-type"}
+    preflight = client.send("OPTIONS", "/v1/assessments", None, {"Origin": ORIGIN, **asked})
+    assert preflight.status == 200
+    assert preflight.headers["access-control-allow-origin"] == ORIGIN
+    assert "POST" in preflight.headers["access-control-allow-methods"]
+    assert "x-api-key" in preflight.headers["access-control-allow-headers"].lower()
+    client.close()
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "https://app.example.com.evil.example"])
+def test_no_other_origin_may(house: Service, origin: str) -> None:
+    client = Client(house.port)
+    assert "access-control-allow-origin" not in client.get("/v1/assessments", {"Origin": origin}).headers
+    asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+    preflight = client.send("OPTIONS", "/v1/assessments", None, asked)
+    assert "access-control-allow-origin" not in preflight.headers
+    assert preflight.status >= 400
+    client.close()
+
+
+def test_without_origins_nothing_is_said_of_them(service: Service) -> None:
+    client = Client(service.port, KEY)
+    answer = client.get("/v1/assessments", {"Origin": ORIGIN})
+    assert not [name for name in answer.headers if name.startswith("access-control")]
+    preflight = client.send("OPTIONS", "/v1/assessments", None, {"Origin": ORIGIN})
+    assert preflight.status == 405
+    client.close()
