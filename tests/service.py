@@ -77,6 +77,8 @@ async def keep_key(
     id = recognise(text.encode())
     assert id is not None
     hashed = digest(text.encode(), secrets_of(settings).key_hash)
+    if not settings.database.is_postgres:
+        settings.database.sqlite_file.parent.mkdir(parents=True, exist_ok=True)
     known = {"networks": (), "tier": "unlimited", "rate": None, "scopes": None, "created_ms": now_ms(), **more}
     async with opened(make_store(settings)) as store:
         if await store.key(id) is None:
@@ -265,9 +267,9 @@ class Service:
                     return
             time.sleep(0.01)
 
-    def client(self) -> Client:
+    def client(self, key: str | None = KEY) -> Client:
         """A new connection, closed when the service is."""
-        self._clients.append(Client(self.port))
+        self._clients.append(Client(self.port, key))
         return self._clients[-1]
 
     def new_key(self, role: Role = "admin", tenant_id: str = "default", **more: Any) -> str:

@@ -133,9 +133,10 @@ def test_an_entry_that_is_no_address_ends_the_walk_at_the_proxy_that_wrote_it(br
     "broken",
     [
         "", "for", "for=", "for=unknown", "for=_hidden", 'for="_hidden:80"', f"for={OTHER}:80", "for=2001:db8::7",
-        "for=[2001:db8::7]", 'for="2001:db8::7"', 'for="[fe80::1%25eth0]"', f'for="{OTHER}', f'for={OTHER}"', "proto=https",
-        f"for={OTHER};for={OTHER}", f"for={OTHER};", f";for={OTHER}", f"for ={OTHER}", f"for= {OTHER}", f"for={OTHER} x",
-        f"forx={OTHER}", f"x-for={OTHER}", f'for="\\{OTHER}\\"', OTHER, 'for=""', f'by="for={OTHER}"', f"for='{OTHER}'",
+        "for=[2001:db8::7]", 'for="2001:db8::7"', 'for="[fe80::1%25eth0]"', f'for="{OTHER}', f'for={OTHER}"', OTHER,
+        f"for={OTHER};for={OTHER}", f"for={OTHER};", f";for={OTHER}", f"for ={OTHER}", f"for= {OTHER}", 'for=""',
+        f"for={OTHER} x", f"forx={OTHER}", f"x-for={OTHER}", f'for="\\{OTHER}\\"', f'by="for={OTHER}"', "proto=https",
+        f"for='{OTHER}'", 'for="[10.0.0.1]"',
     ],
 )  # fmt: skip
 def test_an_element_without_an_address_ends_the_walk_too(broken: str) -> None:
@@ -193,7 +194,7 @@ junk = st.sampled_from(["unknown", "_x", "", "1.2.3", "a b", "for", "::g"])
 
 
 def oracle(peer: str, hops: list[str | None]) -> str:
-    """Every address that the request went by, caller first, cut behind the last that is none; then the last untrusted."""
+    """Of the addresses on the way, caller first, those behind the last that is none; of them the last untrusted."""
     way = [*hops, peer]
     if None in way:
         way = way[len(way) - way[::-1].index(None) :]
@@ -234,4 +235,5 @@ def test_whatever_came_on_the_way_the_address_is_the_oracles(
 def test_whatever_a_caller_writes_before_it_the_proxy_is_heard(made_up: str) -> None:
     assert told(listed(made_up, CALLER)) == CALLER
     assert told(forwarded(made_up, f'for="{CALLER}"')) == CALLER
-    assert told((b"forwarded", made_up.encode("latin-1"))) in (PROXY, *made_up.replace(",", " ").split()) or made_up
+    for header in (listed(made_up), forwarded(made_up)):
+        assert ip_address(told(header))

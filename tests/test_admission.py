@@ -124,6 +124,7 @@ def test_nobody_waits_longer_than_told_and_each_only_from_when_it_came() -> None
         holder = Caller(admission, READ)
         await settle()
         early = [Caller(admission, kind) for kind in (BATCH, READ)]
+        await settle()
         await clock.move(1.0)
         late = Caller(admission, WRITE)
         await settle()

@@ -91,7 +91,8 @@ def test_a_tag_names_one_rendering_and_spares_the_second_reading(client: Client)
 def test_head_answers_as_get_without_a_body(service: Service, client: Client) -> None:
     path = f"/v1/assessments/{client.recorded(named('Head Ltd'))['id']}"
     with Wire(service.port) as wire:
-        wire.write(f"HEAD {path} HTTP/1.1\r\nHost: kyb\r\nX-API-Key: {KEY}\r\n\r\nGET /health HTTP/1.1\r\nHost: kyb\r\n\r\n".encode())
+        wire.write(f"HEAD {path} HTTP/1.1\r\nHost: kyb\r\nX-API-Key: {KEY}\r\n\r\n".encode())
+        wire.write(b"GET /health HTTP/1.1\r\nHost: kyb\r\n\r\n")
         head = wire.answer("HEAD")
         assert head.status == 200
         assert int(head.headers["content-length"]) == len(client.get(path).body)

@@ -10,7 +10,7 @@ from statistics import median
 
 import pytest
 from databases import Postgres, Valkey, migrated
-from service import KEY, Client, Service, named, serving, wait_until
+from service import KEY, Service, named, serving, wait_until
 
 from app.credentials import mint
 from app.ids import now_ms
@@ -46,7 +46,7 @@ def refusals(service: Service) -> dict[str, dict[str, str]]:
 
 
 def test_every_refusal_is_alike(house: Service) -> None:
-    client = Client(house.port, None)
+    client = house.client(None)
     answers = {}
     for name, headers in refusals(house).items():
         answer = client.get("/v1/assessments", {**headers, "X-Request-ID": "same"})
@@ -58,7 +58,7 @@ def test_every_refusal_is_alike(house: Service) -> None:
 
 
 def test_every_refusal_takes_the_same_time(house: Service) -> None:
-    client = Client(house.port, None)
+    client = house.client(None)
     told = refusals(house)
     took: dict[str, list[float]] = {name: [] for name in told}
     for _ in range(9):
@@ -75,21 +75,21 @@ def test_every_refusal_takes_the_same_time(house: Service) -> None:
 
 @pytest.mark.parametrize("header", ["X-API-Key", "Bearer", "bearer"])
 def test_a_key_is_taken_either_way(house: Service, header: str) -> None:
-    client = Client(house.port, None)
+    client = house.client(None)
     headers = {"X-API-Key": KEY} if header == "X-API-Key" else {"Authorization": f"{header} {KEY}"}
     assert client.get("/v1/assessments", headers).status == 200
     client.close()
 
 
 def test_a_key_of_a_network_works_from_there(house: Service) -> None:
-    client = Client(house.port, house.new_key("viewer", networks=("127.0.0.0/8", "::1/128")))
+    client = house.client(house.new_key("viewer", networks=("127.0.0.0/8", "::1/128")))
     assert client.get("/v1/assessments").status == 200
     client.close()
 
 
 def test_an_expiring_key_stops_when_its_time_is_over(house: Service) -> None:
     end_ms = now_ms() + 1500
-    client = Client(house.port, house.new_key("viewer", expires_ms=end_ms))
+    client = house.client(house.new_key("viewer", expires_ms=end_ms))
     assert client.get("/v1/assessments").status == 200
     wait_until(lambda: client.get("/v1/assessments").status == 401, "the key expired")
     assert now_ms() - end_ms < 1000
@@ -99,7 +99,7 @@ def test_an_expiring_key_stops_when_its_time_is_over(house: Service) -> None:
 def test_refused_logins_are_limited_by_address_and_a_known_key_is_not(tmp_path: Path) -> None:
     config = "auth:\n  failures: 1/min burst 5\nserver:\n  trusted_proxies: 127.0.0.1\n"
     with serving(tmp_path, config) as service:
-        guesser, known = Client(service.port, None), Client(service.port)
+        guesser, known = service.client(None), service.client()
         assert known.get("/v1/assessments").status == 200
 
         def guess(address: str) -> int:
@@ -116,7 +116,7 @@ def test_refused_logins_are_limited_by_address_and_a_known_key_is_not(tmp_path: 
 
 def test_a_forwarded_address_of_anybody_else_is_not_believed(tmp_path: Path) -> None:
     with serving(tmp_path, "auth:\n  failures: 1/min burst 3\n") as service:
-        guesser = Client(service.port, None)
+        guesser = service.client(None)
         told = [
             guesser.get("/v1/assessments", {"X-Forwarded-For": f"192.0.2.{i}", "Forwarded": f"for=192.0.2.{i}"}).status
             for i in range(5)
@@ -125,8 +125,8 @@ def test_a_forwarded_address_of_anybody_else_is_not_believed(tmp_path: Path) -> 
 
 
 def test_refused_logins_are_in_the_audit_trail_with_their_address(house: Service) -> None:
-    Client(house.port, mint("test").text).get("/v1/keys")
-    auditor = Client(house.port, house.new_key("auditor", ""))
+    house.client(mint("test").text).get("/v1/keys")
+    auditor = house.client(house.new_key("auditor", ""))
 
     def told() -> bool:
         items = auditor.get("/v1/audit", act="login.refused").json["items"]
@@ -146,7 +146,7 @@ def test_a_key_revoked_in_one_pod_stops_working_in_the_other(
             for name in ("one", "other")
         )
         text = one.new_key("viewer")
-        user, admin = Client(other.port, text), Client(one.port)
+        user, admin = other.client(text), one.client()
         assert user.get("/v1/assessments").status == 200
         start = time.monotonic()
         assert admin.send("DELETE", f"/v1/keys/{text[9:21]}").status == 200
@@ -159,7 +159,7 @@ def test_a_key_revoked_without_redis_stops_working_within_five_seconds(postgres:
     with ExitStack() as stack:
         one, other = (stack.enter_context(serving(tmp_path / n, DATABASE_URL=url)) for n in ("one", "other"))
         text = one.new_key("assessor")
-        user, admin = Client(other.port, text), Client(one.port)
+        user, admin = other.client(text), one.client()
         assert user.assess(named("Acme Trading GmbH")).status == 201
         start = time.monotonic()
         assert admin.send("DELETE", f"/v1/keys/{text[9:21]}").status == 200

@@ -8,7 +8,7 @@ import socket
 import pytest
 from problems import faults, problem
 from rawhttp import head, malformed, posted
-from service import KEY, HOST, Client, Service, Wire, exchange, named
+from service import HOST, KEY, Client, Service, Wire, exchange, named
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from databases import Postgres, migrated
-from service import COMMAND, HOST, SECRETS, Client, Service, environment, example, failed_start, free_port, wait_until
+from service import COMMAND, HOST, SECRETS, Service, environment, example, failed_start, free_port, wait_until
 
 from app.credentials import recognise
 
@@ -59,8 +59,8 @@ def test_the_first_start_makes_a_key_that_its_owner_alone_can_read(newcomer: New
     for name in ("admin.key", "key_hash_secret", "audit_signing_key", "kyb.db"):
         assert stat.S_IMODE((data / name).stat().st_mode) == 0o600, name
     assert recognise(newcomer.admin_key.encode()) is not None
-    assert Client(newcomer.port, newcomer.admin_key).get("/v1/keys").status == 200
-    assert Client(newcomer.port, None).get("/v1/assessments").status == 401
+    assert newcomer.client(newcomer.admin_key).get("/v1/keys").status == 200
+    assert newcomer.client(None).get("/v1/assessments").status == 401
 
 
 def test_the_line_it_prints_works_as_it_stands(newcomer: Newcomer) -> None:
@@ -77,11 +77,11 @@ def test_the_line_it_prints_works_as_it_stands(newcomer: Newcomer) -> None:
 
 def test_no_key_and_no_secret_ever_stands_in_a_log(newcomer: Newcomer) -> None:
     newcomer.start(LOG_LEVEL="debug")
-    client = Client(newcomer.port, newcomer.admin_key)
+    client = newcomer.client(newcomer.admin_key)
     made = client.post("/v1/keys", {"name": "another", "role": "viewer"}).json
     client.recorded(example("healthy-manufacturer"))
-    Client(newcomer.port, newcomer.admin_key + "x").get("/v1/keys")
-    Client(newcomer.port, made["key"]).get("/v1/keys")
+    newcomer.client(newcomer.admin_key + "x").get("/v1/keys")
+    newcomer.client(made["key"]).get("/v1/keys")
     assert newcomer.terminate() == 0
     logged = newcomer.logged()
     data = newcomer.folder / "data"
@@ -99,7 +99,7 @@ def test_a_second_start_makes_no_second_key(newcomer: Newcomer) -> None:
     first = newcomer.admin_key
     newcomer.restart()
     assert newcomer.admin_key == first
-    assert len(Client(newcomer.port, first).get("/v1/keys").json["items"]) == 1
+    assert len(newcomer.client(first).get("/v1/keys").json["items"]) == 1
 
 
 def test_a_start_whose_keys_are_all_revoked_makes_a_new_one(newcomer: Newcomer) -> None:
@@ -113,13 +113,13 @@ def test_a_start_whose_keys_are_all_revoked_makes_a_new_one(newcomer: Newcomer) 
     assert revoked.returncode == 0, revoked
     newcomer.restart()
     assert newcomer.admin_key != first
-    assert Client(newcomer.port, newcomer.admin_key).get("/v1/keys").status == 200
-    assert Client(newcomer.port, first).get("/v1/keys").status == 401
+    assert newcomer.client(newcomer.admin_key).get("/v1/keys").status == 200
+    assert newcomer.client(first).get("/v1/keys").status == 401
 
 
 def test_with_a_key_it_may_be_reached_from_beyond_loopback(newcomer: Newcomer) -> None:
     newcomer.start(HOST="0.0.0.0")
-    assert Client(newcomer.port, newcomer.admin_key).get("/v1/keys").status == 200
+    assert newcomer.client(newcomer.admin_key).get("/v1/keys").status == 200
 
 
 def test_authentication_can_be_switched_off_on_loopback_alone(newcomer: Newcomer, tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_authentication_can_be_switched_off_on_loopback_alone(newcomer: Newcomer
     assert "loopback" in refused.stderr
     assert "AUTH_ENABLED" in refused.stderr
     newcomer.start(AUTH_ENABLED="false", HOST=HOST)
-    assert Client(newcomer.port, None).get("/v1/keys").status == 200
+    assert newcomer.client(None).get("/v1/keys").status == 200
     assert "authentication is off" in newcomer.logged()
     assert not (newcomer.folder / "data" / "admin.key").exists()
 

@@ -15,7 +15,7 @@ ON_BOTH_STORES = True
 
 @pytest.fixture
 def admin(service: Service) -> Iterator[Client]:
-    client = Client(service.port)
+    client = service.client()
     yield client
     client.close()
 
@@ -36,7 +36,7 @@ def test_a_key_is_shown_once(service: Service, admin: Client) -> None:
     assert id in {item["id"] for item in listed.json["items"]}
     assert text not in listed.body.decode()
     assert "digest" not in listed.body.decode()
-    user = Client(service.port, text)
+    user = service.client(text)
     assert user.assess(named("Acme Trading GmbH")).status == 201
     assert user.get("/v1/keys").status == 403
     user.close()
@@ -44,7 +44,7 @@ def test_a_key_is_shown_once(service: Service, admin: Client) -> None:
 
 def test_a_revoked_key_is_refused_and_may_be_revoked_again(service: Service, admin: Client) -> None:
     key = made(admin)
-    user = Client(service.port, key["key"])
+    user = service.client(key["key"])
     assert user.get("/v1/assessments").status == 200
     first = admin.send("DELETE", f"/v1/keys/{key['id']}")
     assert first.status == 200
@@ -63,7 +63,7 @@ def test_a_successor_takes_over(service: Service, admin: Client) -> None:
     assert successor["id"] != key["id"]
     same = ("name", "role", "scopes", "networks", "rate", "tier")
     assert {name: successor[name] for name in same} == {name: key[name] for name in same}
-    user = Client(service.port, successor["key"])
+    user = service.client(successor["key"])
     assert user.get("/v1/assessments").status == 200
     user.close()
 

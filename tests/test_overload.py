@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from service import HOST, KEY, Client, Service, named, serving
+from service import HOST, KEY, Service, named, serving
 
 BODY = b'{"business":{"name":"Acme Trading GmbH","jurisdiction":"DE"}}'
 READ = f"GET /v1/assessments?limit=1 HTTP/1.1\r\nHost: kyb\r\nX-API-Key: {KEY}\r\n\r\n".encode()
@@ -79,7 +79,7 @@ def test_what_waited_too_long_and_what_finds_the_queue_full_is_told_when_to_come
     # Four wait for the database, twenty in the queue, and the others are told at once.
     at_once = [answer for answer in told if answer.took_s < 0.25]
     assert len(at_once) >= 30, sorted(answer.took_s for answer in told)
-    assert Client(stalled.port).recorded(named("Acme Trading GmbH"))
+    assert stalled.client().recorded(named("Acme Trading GmbH"))
 
 
 def test_health_answers_while_nothing_else_can(stalled: Service) -> None:

@@ -12,14 +12,14 @@ ON_BOTH_STORES = True
 
 @pytest.fixture
 def analyst(service: Service) -> Iterator[Client]:
-    client = Client(service.port, service.new_key("analyst"))
+    client = service.client(service.new_key("analyst"))
     yield client
     client.close()
 
 
 @pytest.fixture
 def second(service: Service) -> Iterator[Client]:
-    client = Client(service.port, service.new_key("analyst"))
+    client = service.client(service.new_key("analyst"))
     yield client
     client.close()
 
@@ -112,7 +112,7 @@ def test_the_reason_is_listed_and_is_not_in_the_trail(service: Service, analyst:
     told = decide(analyst, made["id"], level="high", reason=reason).json
     listed = analyst.get(f"/v1/assessments/{made['id']}/overrides").json["items"]
     assert [(item["id"], item["reason"], item["state"]) for item in listed] == [(told["id"], reason, "applied")]
-    auditor = Client(service.port, service.new_key("auditor"))
+    auditor = service.client(service.new_key("auditor"))
     trail = auditor.get("/v1/audit", assessment=made["id"])
     assert {item["act"] for item in trail.json["items"]} == {"assessment.recorded", "override.applied"}
     assert reason not in trail.body.decode()

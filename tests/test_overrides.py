@@ -125,7 +125,9 @@ class Pod:
         )
         self.overrides = Overrides(self.records, store, Uuid7(), timeout_s=30.0)
         self.api = OverridesOf(self.overrides)
-        self.assessments = Assessments(self.assessor, self.records, cast(Any, None), ProblemTable(), Deadline(30.0))
+        self.assessments = Assessments(
+            self.assessor, self.records, cast(Any, None), ProblemTable(), Deadline(30.0), lambda _: None
+        )
 
     async def assessed(self, body: bytes) -> bytes:
         """The id of an assessment just recorded."""

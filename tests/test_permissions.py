@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple, get_args
 
 import pytest
-from service import Answer, Client, Service, named, serving
+from service import Answer, Service, named, serving
 
 from app.api.permissions import RULES, RouteUnlisted, guarded
 from app.roles import ROLES, Permission, Role
@@ -66,7 +66,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         keys = {(tenant, role): service.new_key(role, tenant) for tenant in ("ours", "theirs") for role in ROLES}
         assessments, overrides = {}, {}
         for tenant in ("ours", "theirs"):
-            client = Client(service.port, keys[tenant, "admin"])
+            client = service.client(keys[tenant, "admin"])
             assessments[tenant] = client.recorded(named("Acme Trading GmbH"))["id"]
             told = {"level": "high", "reason": "seen on site"}
             decided = client.post(f"/v1/assessments/{assessments[tenant]}/overrides", told)
@@ -78,7 +78,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 def ask(house: House, key: str | None, method: str, path: str, of: str = "ours") -> Answer:
     """A request that is right in every other way. of: the tenant whose things it names."""
-    client = Client(house.service.port, key)
+    client = house.service.client(key)
     key_id = (
         client.post("/v1/keys", _KEY, {"X-API-Key": house.keys[of, "admin"]}).json["id"] if "keys/{" in path else ""
     )
@@ -134,7 +134,7 @@ def test_what_belongs_to_another_tenant_is_not_there(house: House, method: str, 
 
 
 def test_lists_hold_only_what_is_ones_own(house: House) -> None:
-    ours, theirs = Client(house.service.port, house.keys["ours", "admin"]), house.assessments["theirs"]
+    ours, theirs = house.service.client(house.keys["ours", "admin"]), house.assessments["theirs"]
     assert theirs not in {item["id"] for item in ours.walk()}
     assert house.assessments["ours"] in {item["id"] for item in ours.walk()}
     assert {key["tenant_id"] for key in ours.get("/v1/keys").json["items"]} <= {"ours"}
@@ -145,7 +145,7 @@ def test_lists_hold_only_what_is_ones_own(house: House) -> None:
 
 
 def test_a_narrowed_key_holds_only_its_scopes(house: House) -> None:
-    narrow = Client(house.service.port, house.service.new_key("admin", "ours", scopes=("read",)))
+    narrow = house.service.client(house.service.new_key("admin", "ours", scopes=("read",)))
     assert narrow.get("/v1/assessments").status == 200
     assert narrow.assess(named("Acme Trading GmbH")).status == 403
     narrow.close()
@@ -154,7 +154,7 @@ def test_a_narrowed_key_holds_only_its_scopes(house: House) -> None:
 def test_a_refused_permission_is_in_the_audit_trail(house: House) -> None:
     viewer = house.keys["theirs", "viewer"]
     assert ask(house, viewer, "GET", "/v1/keys", of="theirs").status == 403
-    auditor = Client(house.service.port, house.keys["theirs", "auditor"])
+    auditor = house.service.client(house.keys["theirs", "auditor"])
     found: list[dict[str, object]] = []
     while not found:
         answer = auditor.get("/v1/audit", act="role.refused")

@@ -92,7 +92,8 @@ def listeners(valkey: Valkey) -> int:
 
 def request(method: str, path: str, document: Json = None, **headers: str) -> bytes:
     body = b"" if document is None else json.dumps(document).encode()
-    told = {"Host": HOST, "X-API-Key": KEY, "Content-Type": "application/json", "Content-Length": str(len(body)), **headers}
+    told = {"Host": HOST, "X-API-Key": KEY, "Content-Type": "application/json", "Content-Length": str(len(body))}
+    told |= headers
     lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in told.items()), "", ""]
     return "\r\n".join(lines).encode() + body
 

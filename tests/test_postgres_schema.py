@@ -42,7 +42,9 @@ def make_0001(url: str, rows: list[Row]) -> None:
         connection = await asyncpg.connect(url)
         async with connection.transaction():
             await connection.execute(v0001_initial._TABLES)
-            await connection.execute("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
+            await connection.execute(
+                "CREATE TABLE alembic_version (version_num varchar(32) CONSTRAINT alembic_version_pkc PRIMARY KEY)"
+            )
             await connection.execute("INSERT INTO alembic_version VALUES ('0001')")
             await partitions.make(connection, MARCH.start_ms, 0)
             await partitions.make(connection, now_ms(), 0)

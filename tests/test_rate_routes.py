@@ -22,7 +22,7 @@ def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 def slow(service: Service, tenant_id: str = "default") -> Client:
-    return Client(service.port, service.new_key("admin", tenant_id, tier="slow"))
+    return service.client(service.new_key("admin", tenant_id, tier="slow"))
 
 
 def left(answer: Answer) -> dict[str, int]:
@@ -49,13 +49,13 @@ def test_a_refusal_of_the_service_is_told_with_what_is_left(limited: Service) ->
 
 
 def test_a_key_without_a_limit_is_told_of_none(limited: Service) -> None:
-    answer = Client(limited.port).get("/v1/assessments")
+    answer = limited.client().get("/v1/assessments")
     assert answer.status == 200
     assert not {"ratelimit", "ratelimit-policy"} & answer.headers.keys()
 
 
 def test_a_key_with_a_rate_of_its_own_has_that(limited: Service) -> None:
-    client = Client(limited.port, limited.new_key("viewer", tier=None, rate="60/min burst 9"))
+    client = limited.client(limited.new_key("viewer", tier=None, rate="60/min burst 9"))
     answer = client.get("/v1/assessments")
     assert POLICY.findall(answer.headers["ratelimit-policy"]) == [("key", "9", "9")]
     client.close()
@@ -74,7 +74,7 @@ def test_a_batch_counts_as_many_as_it_holds(limited: Service) -> None:
 
 def test_a_refused_batch_recorded_nothing(limited: Service) -> None:
     tenant = "batches"
-    client, reader = slow(limited, tenant), Client(limited.port, limited.new_key("viewer", tenant))
+    client, reader = slow(limited, tenant), limited.client(limited.new_key("viewer", tenant))
     item = named("Acme Trading GmbH")
     assert client.post("/v1/assessments/batch", {"items": [item] * 4}).status == 200
     assert client.post("/v1/assessments/batch", {"items": [item] * 4}).status == 429
@@ -85,7 +85,7 @@ def test_a_refused_batch_recorded_nothing(limited: Service) -> None:
 
 def test_tenants_and_the_whole_service_have_rates_too(tmp_path: Path) -> None:
     with serving(tmp_path, RATE_TENANT="1/min burst 4", RATE_SERVICE="1/min burst 6") as service:
-        one, two, other = (Client(service.port, service.new_key("viewer", t)) for t in ("one", "one", "other"))
+        one, two, other = (service.client(service.new_key("viewer", t)) for t in ("one", "one", "other"))
         assert [one.get("/v1/assessments").status for _ in range(3)] == [200] * 3
         told = [two.get("/v1/assessments") for _ in range(2)]
         assert [answer.status for answer in told] == [200, 429], "two keys of a tenant share its rate"
@@ -97,7 +97,7 @@ def test_tenants_and_the_whole_service_have_rates_too(tmp_path: Path) -> None:
 
 def test_health_and_the_description_are_not_counted(tmp_path: Path) -> None:
     with serving(tmp_path, RATE_SERVICE="1/min burst 1") as service:
-        client = Client(service.port)
+        client = service.client()
         assert {client.get(path).status for path in ("/health", "/openapi.json", "/docs") for _ in range(5)} == {200}
         assert client.get("/v1/assessments").status == 200
         assert client.get("/v1/assessments").status == 429
@@ -105,7 +105,7 @@ def test_health_and_the_description_are_not_counted(tmp_path: Path) -> None:
 
 def test_after_retry_after_it_works_again(tmp_path: Path) -> None:
     with serving(tmp_path, RATE_TIERS="quick 2/s burst 1, unlimited unlimited", RATE_DEFAULT_TIER="quick") as service:
-        client = Client(service.port, service.new_key("viewer", tier="quick"))
+        client = service.client(service.new_key("viewer", tier="quick"))
         assert client.get("/v1/assessments").status == 200
         assert client.get("/v1/assessments").status == 429
         wait_until(lambda: client.get("/v1/assessments").status == 200, "the bucket has one again", 2.0)

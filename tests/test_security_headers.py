@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from service import KEY, Client, Service, named, serving
+from service import KEY, Service, named, serving
 
 ORIGIN = "https://app.example.com"
 
@@ -18,7 +18,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 def test_every_answer_is_hardened_whatever_its_status(house: Service) -> None:
-    client = Client(house.port)
+    client = house.client()
     asked = {
         200: client.get("/v1/assessments"),
         201: client.assess(named("Acme Trading GmbH")),
@@ -38,7 +38,7 @@ def test_every_answer_is_hardened_whatever_its_status(house: Service) -> None:
 
 
 def test_what_may_be_kept_by_whom(house: Service) -> None:
-    client = Client(house.port)
+    client = house.client()
     made = client.assess(named("Acme Trading GmbH"))
     read = client.get(f"/v1/assessments/{made.json['id']}")
     assert made.headers["cache-control"] == read.headers["cache-control"] == "private, no-cache"
@@ -51,7 +51,7 @@ def test_what_may_be_kept_by_whom(house: Service) -> None:
 
 
 def test_the_page_allows_its_own_style_and_nothing_else(house: Service) -> None:
-    policy = Client(house.port).get("/docs").headers["content-security-policy"]
+    policy = house.client().get("/docs").headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "style-src 'sha256-" in policy
     assert "script-src" not in policy
@@ -61,12 +61,12 @@ def test_the_page_allows_its_own_style_and_nothing_else(house: Service) -> None:
 def test_behind_tls_browsers_are_told_to_stay_there(tmp_path: Path) -> None:
     with serving(tmp_path, BEHIND_TLS="true") as service:
         for path in ("/health", "/docs", "/nowhere", "/v1/assessments"):
-            told = Client(service.port).get(path).headers["strict-transport-security"]
+            told = service.client().get(path).headers["strict-transport-security"]
             assert told.startswith("max-age=31536000")
 
 
 def test_a_listed_origin_may_read_answers(house: Service) -> None:
-    client = Client(house.port)
+    client = house.client()
     answer = client.get("/v1/assessments", {"Origin": ORIGIN})
     assert answer.headers["access-control-allow-origin"] == ORIGIN
     assert "Origin" in answer.headers["vary"]
@@ -82,7 +82,7 @@ def test_a_listed_origin_may_read_answers(house: Service) -> None:
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "https://app.example.com.evil.example"])
 def test_no_other_origin_may(house: Service, origin: str) -> None:
-    client = Client(house.port)
+    client = house.client()
     assert "access-control-allow-origin" not in client.get("/v1/assessments", {"Origin": origin}).headers
     asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
     preflight = client.send("OPTIONS", "/v1/assessments", None, asked)
@@ -92,7 +92,7 @@ def test_no_other_origin_may(house: Service, origin: str) -> None:
 
 
 def test_without_origins_nothing_is_said_of_them(service: Service) -> None:
-    client = Client(service.port, KEY)
+    client = service.client(KEY)
     answer = client.get("/v1/assessments", {"Origin": ORIGIN})
     assert not [name for name in answer.headers if name.startswith("access-control")]
     preflight = client.send("OPTIONS", "/v1/assessments", None, {"Origin": ORIGIN})

@@ -32,7 +32,8 @@ class Notes:
     """Enters acts that nobody waits for.
 
     every_s: how long acts are collected before they are entered in one transaction.  most: different acts a window.
-    random: 0 to 1.  `dropped` counts the acts that were not entered, for want of room or because they were refused.
+    random: 0 to 1.  `dropped` counts the acts that were not entered, for want of room or because they were refused;
+    `window_s` is how long acts are collected now.
 
     # Design: whoever floods the service with refused logins must neither fill the database with them nor the memory
     while the database is away. So equal acts of a window are one entry, a window has room for `most` different ones,
@@ -48,7 +49,7 @@ class Notes:
         "_trail",
         "_uncounted",
         "_window",
-        "_window_s",
+        "window_s",
         "dropped",
     )
 
@@ -66,7 +67,7 @@ class Notes:
         self._random = random
         self._window: dict[Act, int] = {}
         self._uncounted = 0
-        self._window_s = every_s
+        self.window_s = every_s
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self.dropped = 0
@@ -112,7 +113,7 @@ class Notes:
 
     def _pause_s(self, failures: int) -> float:
         if not failures:
-            return self._window_s
+            return self.window_s
         longest_s = min(math.ldexp(self._every_s, min(failures, 10)), LONGEST_PAUSE_S)
         return longest_s * (1 - self._random() / 2)
 
@@ -141,7 +142,7 @@ class Notes:
             for one, times in added.items():
                 self._keep(one, times)
             return False
-        self._window_s = min(self._window_s * 2, max(LONGEST_WINDOW_S, self._every_s)) if uncounted else self._every_s
+        self.window_s = min(self.window_s * 2, max(LONGEST_WINDOW_S, self._every_s)) if uncounted else self._every_s
         return True
 
     async def _note(self, acts: list[Act]) -> None:

@@ -70,7 +70,7 @@ def export(
         tenants = [one for one in await store.trails() if tenant_id in (None, one)]
         days: dict[str, object] = {"from": first and str(first), "to": last and str(last)}
         # Entered before anything leaves: an export that is interrupted was one, too.
-        await store.note([act(one, EXPORTED, "cli", format=form, **days) for one in tenants])
+        await store.note([act(one, EXPORTED, "cli", (), format=form, **days) for one in tenants])
         try:
             with Output(output) as out:
                 async for piece in export_trails(store, tenants, form, since_ms=since_ms, before_ms=before_ms):

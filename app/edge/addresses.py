@@ -22,7 +22,7 @@ _PAIRS = re.compile(_PAIR)
 # RFC 7239: what one proxy adds, such as `for="[2001:db8::1]:4711";proto=https`.
 _ELEMENT = re.compile(rf"[ \t]*{_PAIR}(?:[ \t]*;[ \t]*{_PAIR})*[ \t]*")
 _ESCAPED = re.compile(r"\\(.)")
-_NODE = re.compile(r"(?:([0-9.]+)|\[([0-9A-Fa-f:.]+)\])(?::[0-9A-Za-z._-]+)?")
+_NODE = re.compile(r"(?:([0-9.]+)|\[([0-9A-Fa-f]*:[0-9A-Fa-f:.]*)\])(?::[0-9A-Za-z._-]+)?")
 _BARE = re.compile(r"[0-9A-Fa-f:.]+")
 
 
@@ -103,7 +103,7 @@ def _named(element: str) -> Address | None:
 
 
 def _of_list(header: str) -> Iterator[Address | None]:
-    for entry in reversed(header.rsplit(",", HOPS)):
+    for entry in reversed(header.rsplit(",", HOPS - 1)):
         text = entry.strip(" \t")
         node = _NODE.fullmatch(text)
         yield _address(text if node is None else node[1] or node[2])

@@ -27,7 +27,7 @@ class Part:
         self._levels: OrderedDict[bytes, _Level] = OrderedDict()
 
     def take(self, buckets: Sequence[Bucket], cost: int, now_s: float) -> Taken:
-        """Take a request of this cost from every bucket, or from none. The standings are those of this process's part."""
+        """Take a request of this cost from every bucket, or from none. It tells how this process's part stands."""
         levels: list[_Level] = []
         wait_s = 0.0
         # PERF: loops and not comprehensions, and what is plainly there is not asked for (benchmarks/limits.py).

@@ -1,0 +1,155 @@
+"""What happens to keys and overrides in PostgreSQL when the answer to a commit is lost on the way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import asyncpg
+import pytest
+from databases import migrated, postgres_store, query
+from msgspec.structs import replace
+from records import override, play, row, stored_key
+
+from app.resilience.retry import Retry, RetryBudget
+from app.store.base import Unconfirmed
+from app.store.postgres.link import Lost, Timeouts
+from app.store.postgres.store import PostgresStore
+from app.store.trail import act
+
+NOW_MS = 1_800_000_000_000
+OLD, SUCCESSOR = stored_key(), stored_key()
+ROW = row()
+PENDING = override(ROW, state="pending", level=0, decision=0)
+APPROVED = replace(PENDING, state="approved", approver="key-of-another", approved_ms=NOW_MS)
+APPLIED, ASKED = override(ROW), override(ROW, state="pending")
+DONE = act("acme", "done", "cli")
+
+CHANGES: dict[str, Callable[[PostgresStore], Awaitable[object]]] = {
+    "add_key": lambda store: store.add_key(SUCCESSOR, DONE),
+    "end_key": lambda store: store.end_key("acme", OLD.id, revoked_ms=NOW_MS, act=DONE),
+    "replace_key": lambda store: store.replace_key("acme", OLD.id, SUCCESSOR, expires_ms=NOW_MS, acts=[DONE]),
+    "an override in force": lambda store: store.add_override(APPLIED, DONE, over=None),
+    "a pending override": lambda store: store.add_override(ASKED, DONE, over=None),
+    "approve_override": lambda store: store.approve_override(APPROVED, DONE, over=None),
+}
+
+Session = AbstractAsyncContextManager[Any]
+
+
+@pytest.fixture
+def ready(database: str) -> str:
+    return migrated(database)
+
+
+@asynccontextmanager
+async def cut_before_commit(session: Session, _: str) -> AsyncIterator[Any]:
+    async with session as opened:
+        yield opened
+        raise Lost("the connection broke")
+
+
+@asynccontextmanager
+async def cut_after_commit(session: Session, _: str) -> AsyncIterator[Any]:
+    async with session as opened:
+        yield opened
+    raise Lost("the connection broke")
+
+
+@asynccontextmanager
+async def cut_with_a_commit_under_way(_: Session, url: str) -> AsyncIterator[Any]:
+    """The server ends the transaction only when the next attempt stands before its locks."""
+    connection = await asyncpg.connect(url)
+    await connection.execute("BEGIN")
+    yield connection
+
+    async def end() -> None:
+        while not await connection.fetchval("SELECT count(*) > 0 FROM pg_locks WHERE NOT granted"):
+            pass
+        await connection.execute("COMMIT")
+        await connection.close()
+
+    ENDING.append(asyncio.create_task(end()))
+    raise Lost("the connection broke")
+
+
+ENDING: list[asyncio.Task[None]] = []
+
+
+def cut_first(store: PostgresStore, cut: Callable[[Session, str], Session], url: str) -> None:
+    """Let the store's next transaction end so, and those after it as they are."""
+    sessions = store._writing.session
+    cuts = 0
+
+    def session(**options: Any) -> Session:
+        nonlocal cuts
+        cuts += 1
+        opened = sessions(**options)
+        return cut(opened, url) if cuts == 1 else opened
+
+    store._writing.session = session  # type: ignore[method-assign, assignment]
+
+
+async def prepare(store: PostgresStore) -> None:
+    await store.add([ROW])
+    await store.add_key(OLD, act("acme", "prepared", "cli"))
+    await store.add_override(PENDING, act("acme", "prepared", "cli"), over=None)
+
+
+async def made(store: PostgresStore, url: str) -> list[object]:
+    """All that the changes can change, and what the trail tells of them."""
+    rows = await asyncio.to_thread(query, url, "SELECT act FROM audit_entries ORDER BY act")
+    return [
+        await store.get("acme", ROW.id),
+        await store.overrides("acme", ROW.id),
+        sorted(await store.keys(None), key=lambda key: key.id),
+        [name for (name,) in rows],
+    ]
+
+
+@pytest.fixture(params=CHANGES)
+def change(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.mark.parametrize("cut", [cut_before_commit, cut_after_commit, cut_with_a_commit_under_way])
+def test_a_change_whose_answer_is_lost_is_made_and_told_of_once(
+    ready: str, postgres: Any, change: str, cut: Callable[[Session, str], Session]
+) -> None:
+    expected: list[list[object]] = []
+
+    async def calmly(store: PostgresStore) -> None:
+        await prepare(store)
+        expected.append([await CHANGES[change](store), *await made(store, calm)])
+
+    async def scenario(store: PostgresStore) -> None:
+        await prepare(store)
+        store._retry = Retry(RetryBudget(), retry_on=(Lost,), base_s=0)
+        cut_first(store, cut, ready)
+        answer = await CHANGES[change](store)
+        for ending in ENDING:
+            await ending
+        ENDING.clear()
+        assert [answer, *await made(store, ready)] == expected[0]
+        # The trail goes on.
+        await store.note([DONE])
+        assert (await made(store, ready))[-1] == sorted([*expected[0][-1], "done"])  # type: ignore[misc]
+
+    calm = migrated(postgres.create_database())
+    play(postgres_store(calm), calmly)
+    play(postgres_store(ready, timeouts=Timeouts(lock_s=5.0, statement_s=5.0, command_s=5.0)), scenario)
+
+
+def test_a_change_of_which_nobody_knows_whether_it_was_made_says_so(ready: str, change: str) -> None:
+    async def scenario(store: PostgresStore) -> None:
+        await prepare(store)
+        store._retry = Retry(RetryBudget(), retry_on=(Lost,), attempts=1)
+        cut_first(store, cut_after_commit, ready)
+        with pytest.raises(Unconfirmed):
+            await CHANGES[change](store)
+        await store.note([DONE])
+        assert (await made(store, ready))[-1].count("done") == 2  # type: ignore[attr-defined]
+
+    play(postgres_store(ready), scenario)
