@@ -32,6 +32,8 @@ from app.store.trail import Act, act
 MOST_OVERRIDES = 200
 """Of one assessment, pending ones too."""
 ATTEMPTS = 4
+FIRST_PAUSE_S = 0.02
+"""After an attempt that was overtaken, and twice as long after each other: what is read may be of a standby, behind."""
 APPROVE, DECLINE = wire.DECISIONS.index("approve"), wire.DECISIONS.index("decline")
 
 _OVERTAKEN = "Others decide over this assessment at the same time. Read it again before you repeat this."
@@ -94,8 +96,8 @@ class Overrides:
         """
         if level is None and decision is None:
             raise BodyRefused([wire.Fault("", "expected a level, a decision or both")])
-        for _ in range(ATTEMPTS):
-            row, known = await self._read(tenant_id, assessment_id)
+        for attempt in range(ATTEMPTS):
+            row, known = await self._read(tenant_id, assessment_id, attempt)
             if len(known) >= MOST_OVERRIDES:
                 raise Conflict(f"This assessment has {MOST_OVERRIDES} overrides already, and takes no more.")
             decided = StoredOverride(
@@ -119,8 +121,8 @@ class Overrides:
     async def approve(self, tenant_id: str, assessment_id: bytes, override_id: bytes, actor: str) -> StoredOverride:
         """Have a pending override take effect, by the word of a second key. Raises NotFound, Conflict, and what the
         store raises."""
-        for _ in range(ATTEMPTS):
-            row, known = await self._read(tenant_id, assessment_id)
+        for attempt in range(ATTEMPTS):
+            row, known = await self._read(tenant_id, assessment_id, attempt)
             asked = next((override for override in known if override.id == override_id), None)
             if asked is None:
                 raise NotFound(f"override {text(override_id)} of this assessment")
@@ -131,8 +133,10 @@ class Overrides:
                 return approved
         raise Conflict(_OVERTAKEN)
 
-    async def _read(self, tenant_id: str, assessment_id: bytes) -> tuple[Row, list[StoredOverride]]:
+    async def _read(self, tenant_id: str, assessment_id: bytes, attempt: int = 0) -> tuple[Row, list[StoredOverride]]:
         """The assessment, from the database, and all overrides that led to it. Raises NotFound."""
+        if attempt:
+            await asyncio.sleep(FIRST_PAUSE_S * 2 ** (attempt - 1))
         # In this order: an override that comes in between is among those read, and the row is then seen to be old.
         [row] = await self._records.each(tenant_id, (assessment_id,))
         if row is None:

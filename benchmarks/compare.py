@@ -11,7 +11,8 @@ PostgreSQL the same, committed to PostgreSQL, with Redis beside it; both servers
 cached     this service, GET /v1/assessments/{id} of an assessment that the cache has, on the same two servers
 peer       FastAPI on Uvicorn with Pydantic, which validates the body and sends the same constant
 
-Each server is a process with one worker. Rounds are interleaved, and a ratio is the median of the rounds' own ratios,
+The service's edge is at work in all of its layers: key, role, the rates of key, tenant and service, admission, and for
+what is recorded the audit trail. Each server is a process with one worker. Rounds are interleaved, and a ratio is the median of the rounds' own ratios,
 so that a machine that grows slower is slower for all. The load generator has one thread on the same cores.
 """
 
@@ -42,6 +43,7 @@ from servers import Stores, started
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from databases import Postgres, Valkey, command, create_database, database_name, drop_database
+from service import KEY
 
 from app.store.postgres.schema import database_place, migrate
 
@@ -208,8 +210,7 @@ def _posted(url: str, bodies: Sequence[bytes], file: Path) -> Path:
     """Records the bodies and writes the paths of their assessments to the file."""
     paths = []
     for body in bodies[:READ_PATHS]:
-        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(_request(url, body), timeout=10) as answer:
             paths.append(answer.headers["Location"])
     file.write_text("\n".join(paths) + "\n")
     return file
@@ -218,19 +219,22 @@ def _posted(url: str, bodies: Sequence[bytes], file: Path) -> Path:
 def wrk(url: str, method: str, given: Path, seconds: float, connections: int) -> Round:
     """One run of the load generator. given: the file of bodies or paths that are sent in turn."""
     load = ["-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency"]
-    arguments = ["wrk", *load, "-s", str(SCRIPT), url, "--", method, str(given)]
+    arguments = ["wrk", *load, "-s", str(SCRIPT), url, "--", method, str(given), KEY]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"wrk failed: {done.stderr or done.stdout}")
     return msgspec.json.decode(done.stdout.strip().rpartition("\n")[2], type=Round)
 
 
+def _request(url: str, body: bytes) -> urllib.request.Request:
+    return urllib.request.Request(url, body, {"Content-Type": "application/json", "X-API-Key": KEY})
+
+
 def _answer_size(url: str, bodies: Sequence[bytes]) -> int:
     """The mean size of an answer, over the first bodies. Any other answer than 200 and 201 raises."""
     sizes = []
     for body in bodies[:ASKED_FOR_SIZE]:
-        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(_request(url, body), timeout=10) as answer:
             text = answer.read()
         json.loads(text)
         if answer.status not in (200, 201):

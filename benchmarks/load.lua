@@ -1,4 +1,4 @@
--- wrk script. Arguments: a method, and a file. GET asks for the paths of the file (one a line) in turn, POST sends its
+-- wrk script. Arguments: a method, a file, and an API key. GET asks for the paths of the file (one a line) in turn, POST sends its
 -- bodies (one JSON document a line) in turn; what came of it is printed as one line of JSON.
 -- With one line the request is made once; with several, each is made before the start and only chosen while measuring.
 
@@ -6,6 +6,7 @@ function init(args)
   local lines = {}
   for line in io.lines(args[2]) do lines[#lines + 1] = line end
   wrk.method = args[1]
+  wrk.headers["X-API-Key"] = args[3]
   local part = "path"
   if wrk.method == "POST" then
     part = "body"

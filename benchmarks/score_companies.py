@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import http.client
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,9 @@ from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
 from servers import started
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+from service import KEY
 
 from app import wire
 
@@ -82,11 +86,12 @@ class Report(Struct, frozen=True):
 class Service:
     """The batch endpoint of a running service. seconds: spent between the last byte sent and the last one received."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, key: str) -> None:
         place = urlsplit(url)
         if place.scheme != "http" or place.hostname is None:
             raise SystemExit(f"--url must be like http://127.0.0.1:8080, not {url}")
         self._connection = http.client.HTTPConnection(place.hostname, place.port or 80, timeout=60)
+        self._headers = {"Content-Type": "application/json", "X-API-Key": key}
         self._decode = msgspec.json.Decoder(wire.BatchAnswer).decode
         self.seconds = 0.0
 
@@ -97,7 +102,7 @@ class Service:
             body = msgspec.json.encode({"items": profiles[start : start + BATCH]})
             query = f"?explain={explain}&dry_run={'true' if dry_run else 'false'}"
             began = time.perf_counter()
-            self._connection.request("POST", PATH + query, body, {"Content-Type": "application/json"})
+            self._connection.request("POST", PATH + query, body, self._headers)
             answer = self._connection.getresponse()
             text = answer.read()
             self.seconds += time.perf_counter() - began
@@ -107,11 +112,11 @@ class Service:
         return items
 
 
-def score_file(path: Path, url: str, dry_run: bool) -> Report:
+def score_file(path: Path, url: str, key: str, dry_run: bool) -> Report:
     """Score all companies of a file at a running service."""
     about = machine(PACKAGES)
     profiles, failed = load(path)
-    service = Service(url)
+    service = Service(url, key)
     began = time.perf_counter()
     items = service.score(profiles, explain="top", dry_run=dry_run)
     seconds, server_seconds = time.perf_counter() - began, service.seconds
@@ -222,13 +227,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Score the companies of a file and measure the ranking.")
     parser.add_argument("arff", type=Path, help="a file of the Polish companies bankruptcy data (UCI 365)")
     parser.add_argument("--url", help="of a running service; without it one is started")
+    parser.add_argument("--key", default=KEY, help="an API key of that service")
     parser.add_argument("--dry-run", action="store_true", help="record nothing")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report to a file")
     options = parser.parse_args()
     if not options.arff.is_file():
         parser.error(f"there is no file {options.arff}")
     with contextlib.nullcontext(options.url) if options.url else own_service() as url:
-        report = score_file(options.arff, url, options.dry_run)
+        report = score_file(options.arff, url, options.key, options.dry_run)
     show(report)
     if options.json:
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")

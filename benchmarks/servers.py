@@ -1,9 +1,10 @@
 """Servers to measure against each other, each a process of its own.
 
     python benchmarks/servers.py service|bare|peer --port 8090 [--answer-bytes 2500] [--data-dir DIR]
-        [--database-url URL] [--redis-url URL]
+        [--database-url URL] [--redis-url URL] [--key KEY]
 
-service: this service.  bare: an ASGI application on the same server with the same options, which reads the body with
+service: this service, with every layer of its edge at work: --key is let in, and limited by itself, its tenant and the
+whole service at rates that nothing reaches.  bare: an ASGI application on the same server with the same options, which reads the body with
 one `receive()` and sends a constant.  peer: FastAPI on Uvicorn with Pydantic, which validates the same body as fully
 and sends a constant.  The constant has --answer-bytes bytes.
 """
@@ -11,6 +12,7 @@ and sends a constant.  The constant has --answer-bytes bytes.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import gc
 import http.client
@@ -25,12 +27,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+from service import KEY, SECRETS, keep_key
+
 from app import server, settings
 from app.main import GC_THRESHOLD
 
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 20.0
+UNREACHED = "1000000/s burst 1000000"
 
 
 class ServerFailed(Exception):
@@ -85,7 +91,9 @@ def load_bare(answer_bytes: int, _settings: settings.Settings) -> Bare:
     return Bare(answer_bytes)
 
 
-def run_service(port: int, data_dir: Path, database_url: str | None = None, redis_url: str | None = None) -> None:
+def run_service(
+    port: int, data_dir: Path, database_url: str | None = None, redis_url: str | None = None, key: str | None = None
+) -> None:
     options = {
         "server.host": HOST,
         "server.port": port,
@@ -93,8 +101,15 @@ def run_service(port: int, data_dir: Path, database_url: str | None = None, redi
         "database.url": database_url,
         "redis.url": redis_url,
         "logging.level": "warning",
+        "limits.tiers": f"measured {UNREACHED}",
+        "limits.default_tier": "measured",
+        "limits.tenant": UNREACHED,
+        "limits.service": UNREACHED,
     }
-    server.run(settings.load({}, None, options))
+    loaded = settings.load(SECRETS, None, options)
+    if key is not None:
+        asyncio.run(keep_key(loaded.settings, key, tier=None))
+    server.run(loaded)
 
 
 def run_bare(port: int, data_dir: Path, answer_bytes: int) -> None:
@@ -125,7 +140,7 @@ def started(kind: str, data_dir: Path, answer_bytes: int = 0, stores: Stores | N
     data_dir.mkdir(parents=True, exist_ok=True)
     port = free_port()
     command = [sys.executable, str(Path(__file__)), kind, "--port", str(port), "--data-dir", str(data_dir)]
-    command += ["--answer-bytes", str(answer_bytes)]
+    command += ["--answer-bytes", str(answer_bytes), "--key", KEY]
     if stores is not None:
         command += ["--database-url", stores.database_url, "--redis-url", stores.redis_url]
     log = data_dir / "server.log"
@@ -180,9 +195,10 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, default=Path("data"))
     parser.add_argument("--database-url")
     parser.add_argument("--redis-url")
+    parser.add_argument("--key", help="an API key that the service knows")
     options = parser.parse_args()
     if options.kind == "service":
-        run_service(options.port, options.data_dir, options.database_url, options.redis_url)
+        run_service(options.port, options.data_dir, options.database_url, options.redis_url, options.key)
     elif options.kind == "bare":
         run_bare(options.port, options.data_dir, options.answer_bytes)
     else:

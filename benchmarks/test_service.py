@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,11 @@ import pytest
 from conftest import Measure, Note, assessor_on
 from samples import EXAMPLE, generated
 
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+from service import KEY, SECRETS, keep_key
+
 from app import ids, settings
-from app.edge.gate import Gate
+from app.edge.gate import Answer, Gate, Route
 from app.edge.request import Request
 from app.main import create_app
 from app.profiles import read_profile
@@ -31,6 +35,7 @@ BATCH = b'{"items":[' + b",".join(generated(1000)) + b"]}"
 def headers(body: bytes) -> list[tuple[bytes, bytes]]:
     """A head as an HTTP client of a service sends it."""
     return [
+        (b"x-api-key", KEY.encode()),
         (b"host", b"127.0.0.1:8080"),
         (b"user-agent", b"onboarding/2.1"),
         (b"accept", b"*/*"),
@@ -86,7 +91,10 @@ class Client:
 def client(loop: asyncio.AbstractEventLoop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """The whole application, started, with its records in a temporary folder."""
     folder = tmp_path_factory.mktemp("data")
-    app = create_app(settings.load({}, None, {"database.data_dir": folder, "logging.level": "error"}).settings)
+    options = {"database.data_dir": folder, "logging.level": "error", "limits.tiers": "measured 1000000/s burst 1000000"}
+    chosen = settings.load(SECRETS, None, {**options, "limits.default_tier": "measured"}).settings
+    loop.run_until_complete(keep_key(chosen, tier=None))
+    app = create_app(chosen)
     told: asyncio.Queue[dict[str, str]] = asyncio.Queue()
     ready = asyncio.Event()
 
@@ -104,6 +112,27 @@ def client(loop: asyncio.AbstractEventLoop, tmp_path_factory: pytest.TempPathFac
     yield Client(app, loop)
     loop.run_until_complete(tell("lifespan.shutdown"))
     loop.run_until_complete(life)
+
+
+def test_edge(measure: Measure, client: Client) -> None:
+    """All layers of the edge (head, route, key, role, rate, body, admission, headers of the answer) round an endpoint
+    that does nothing. What calling an application at all costs here is part of it."""
+    gate = client.app
+    table = gate.routes
+
+    async def nothing(_: Request) -> Answer:
+        return Answer(200, b"")
+
+    class Only:
+        def find(self, request: Request) -> Route:
+            return table.find(request)._replace(endpoint=nothing)
+
+    gate.routes = Only()
+    try:
+        measure(lambda: client.call(REQUESTS, EXAMPLE), per=REQUESTS, unit="request")
+    finally:
+        gate.routes = table
+    assert client.status == 200
 
 
 @pytest.mark.parametrize("explain", ["top", "full"])

@@ -20,6 +20,7 @@ from app.store.access import Access, StoredKey, StoredOverride
 from app.store.base import Receipt, Row, S, Store, opened
 from app.store.keeping import Keeping
 from app.store.sqlite import SqliteStore
+from app.store.trail import Trail
 
 ids = Uuid7()
 
@@ -104,7 +105,7 @@ def play(store: S, scenario: Callable[[S], Awaitable[None]]) -> None:
     asyncio.run(run())
 
 
-class Records(Store, Keeping, Access, Protocol):
+class Records(Store, Keeping, Access, Trail, Protocol):
     """A store with everything that it can do."""
 
 

@@ -53,7 +53,7 @@ def test_a_key_with_more_around_it_is_not_recognised(change: str) -> None:
 
 @pytest.mark.parametrize("environment", ["", "Live", "e" * 17, "a_b", "a-b", "ä", "a\n"])
 def test_an_environment_that_would_not_be_recognised_is_refused(environment: str) -> None:
-    with pytest.raises((ValueError, UnicodeEncodeError)):
+    with pytest.raises(ValueError):
         mint(environment)
 
 

@@ -860,6 +860,6 @@ def test_neither_level_nor_decision_is_no_override(backend: Backend) -> None:
     backend.run(scenario)
 
 
-def test_a_row_without_an_override_renders_as_before() -> None:
-    row = Row(TENANT, bytes(16), None, 0, 0, 0, bytes(32), b"", b"")
+def test_what_is_in_force_travels_with_the_row_through_the_cache() -> None:
+    row = Row(TENANT, bytes(16), None, HIGH, DECLINE, 0, bytes(32), b"", b"", None, b"o" * 16, MEDIUM, REVIEW)
     assert Recorded.decoded(Recorded.encoded(Recorded(row))).row == row

@@ -49,8 +49,8 @@ class Notes:
         "_trail",
         "_uncounted",
         "_window",
-        "window_s",
         "dropped",
+        "window_s",
     )
 
     def __init__(

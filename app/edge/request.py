@@ -100,7 +100,7 @@ class Request:
 
     # Design: the server itself refuses control characters in headers, makes one of equal Content-Lengths, takes away
     # one beside Transfer-Encoding and then closes the connection, and makes a path of an absolute target.
-    # tests/test_request.py asks it whether that still holds; everything else is checked here.
+    # tests/test_server_heads.py asks it whether that still holds; everything else is checked here.
     """
 
     __slots__ = (

@@ -14,15 +14,18 @@ Take = tuple[Allowance, int]
 
 
 class Batch:
-    """buckets: of all takes, each once.  What wants the same one after the other is counted together, and nothing
-    overtakes anything: where two share a bucket, the first gets it."""
+    """Takes in the order they came. buckets: of all, each once.  groups, runs: as app.limits.script has them.
 
-    __slots__ = ("_groups", "_runs", "buckets")
+    What wants the same one after the other is counted together, and nothing overtakes anything: where two share a
+    bucket, the first gets it.
+    """
+
+    __slots__ = ("buckets", "groups", "runs")
 
     def __init__(self, takes: Sequence[Take]) -> None:
         self.buckets: list[Bucket] = []
-        self._groups: list[list[int]] = []
-        self._runs: list[Run] = []
+        self.groups: list[list[int]] = []
+        self.runs: list[Run] = []
         # By key: a bucket whose rate was just changed is still one.
         places: dict[bytes, int] = {}
         numbers: dict[Allowance, int] = {}
@@ -38,8 +41,8 @@ class Batch:
                         self.buckets.append(bucket)
                         place = places[bucket.key] = len(self.buckets)
                     group.append(place)
-                self._groups.append(group)
-            self._runs.append((number, cost, times))
+                self.groups.append(group)
+            self.runs.append((number, cost, times))
 
     @property
     def keys(self) -> list[bytes]:
@@ -47,15 +50,15 @@ class Batch:
 
     def asked(self) -> bytes:
         """The script's argument."""
-        return script.asked([bucket.rate for bucket in self.buckets], self._groups, self._runs)
+        return script.asked([bucket.rate for bucket in self.buckets], self.groups, self.runs)
 
     def taken(self, outcome: Outcome) -> list[Taken]:
         """What each take is answered, in their order."""
         granted, owed = outcome
         standings = [standing(owing, bucket.rate) for owing, bucket in zip(owed, self.buckets, strict=True)]
-        told = [[standings[place - 1] for place in group] for group in self._groups]
+        told = [[standings[place - 1] for place in group] for group in self.groups]
         taken: list[Taken] = []
-        for (number, cost, times), count in zip(self._runs, granted, strict=True):
+        for (number, cost, times), count in zip(self.runs, granted, strict=True):
             if count:
                 taken += [Taken(True, 0.0, told[number - 1])] * count
             if count < times:
@@ -63,7 +66,7 @@ class Batch:
         return taken
 
     def _wait_s(self, number: int, cost: int, owed: Sequence[float]) -> float:
-        places = self._groups[number - 1]
+        places = self.groups[number - 1]
         return max([wait_s(owed[place - 1], self.buckets[place - 1].rate, cost) for place in places])
 
 
