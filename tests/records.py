@@ -114,11 +114,12 @@ class Backend:
     """Opens stores on one database.
 
     make: a store on it; `key_ttl_s` as each store takes it.  program: begins a child's program with a function
-    `open_store`.
+    `open_store`.  place: the path of the file, or the URL of the server's database.
     """
 
     make: Callable[..., Records]
     program: str
+    place: str = ""
 
     def run(self, scenario: Callable[[Records], Awaitable[None]], **options: float) -> None:
         """Open a store, run the scenario on it, close it."""
@@ -162,6 +163,7 @@ def _sqlite(request: pytest.FixtureRequest) -> Backend:
     return Backend(
         make=lambda **options: SqliteStore(path, **options),
         program=f"from app.store.sqlite import SqliteStore\ndef open_store(): return SqliteStore({path!r})",
+        place=path,
     )
 
 
@@ -175,6 +177,7 @@ sys.path.insert(0, {str(Path(__file__).parent)!r})
 from databases import postgres_store
 def open_store(): return postgres_store({url!r})
 """,
+        place=url,
     )
 
 

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 from records import BACKENDS, Backend, ids, row
 
+from app.api import audit
 from app.api.audit import AuditTrail
 from app.errors import ParameterRefused
 from app.ids import text
+from app.store.base import StoreUnavailable
 from app.store.chain import GENESIS, AuditEntry, entry_hash
 from app.store.trail import Checkpoint, Head, Position, act
 
@@ -137,6 +139,32 @@ def test_a_wrong_parameter_is_explained(endpoint: str, query: str, pointer: str)
     with pytest.raises(ParameterRefused) as refused:
         asyncio.run(getattr(endpoints, endpoint)(asked(query)))
     assert [fault.pointer for fault in refused.value.faults] == [pointer]
+
+
+@pytest.mark.parametrize("stuck", [True, False])
+def test_a_page_that_takes_long_to_fill_comes_short_with_a_cursor(monkeypatch: pytest.MonkeyPatch, stuck: bool) -> None:
+    class Slow(FewAtATime):
+        async def entries(self, tenant_id: str, **named: Any) -> list[AuditEntry]:
+            if self.asked % 2:
+                self.asked += 1
+                if stuck:
+                    await asyncio.Event().wait()
+                raise StoreUnavailable("too long to be searched")
+            return await super().entries(tenant_id, **named)
+
+    monkeypatch.setattr(audit, "FILL_S", 0.001)
+    endpoints: Any = AuditTrail(Slow([entry(number, 1000) for number in range(1, 6)]))  # type: ignore[arg-type]
+    pages = asyncio.run(walked(endpoints.list, "limit=50"))
+    assert [[item["number"] for item in page] for page in pages] == [[5, 4], [3, 2], [1], []]
+
+
+def test_a_trail_that_cannot_be_searched_is_said_to_be_so() -> None:
+    class Away(FewAtATime):
+        async def entries(self, tenant_id: str, **named: Any) -> list[AuditEntry]:
+            raise StoreUnavailable("too long to be searched")
+
+    with pytest.raises(StoreUnavailable):
+        asyncio.run(AuditTrail(Away([])).list(asked()))  # type: ignore[arg-type]
 
 
 def test_an_entry_with_many_subjects_lets_others_through() -> None:

@@ -10,6 +10,7 @@ import asyncio
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as BinasciiError
 from collections.abc import Sequence
+from contextlib import suppress
 from struct import Struct as Layout
 from time import perf_counter
 from typing import Any
@@ -22,11 +23,14 @@ from app.edge.request import Request
 from app.errors import ParameterRefused
 from app.faults import AuditQuery, CheckpointQuery, parse_query
 from app.keys.validity import instant
+from app.store.base import StoreUnavailable
 from app.store.chain import AuditEntry
 from app.store.trail import Checkpoint, Position, Trail
 
 SLICE_S = 0.002
 """How long the writing of an answer may hold the event loop before it lets other requests through."""
+FILL_S = 0.5
+"""How long a page that came short is filled up."""
 
 _POSITION = Layout(">Q16sQ")
 _NUMBER = Layout(">Q")
@@ -44,11 +48,12 @@ class AuditTrail:
     async def list(self, request: Request) -> Answer:
         """Entries newest first, a page at a time."""
         query = parse_query(request.query, AuditQuery)
-        found = await self._entries(request.principal.tenant_id, query)
-        cursor = _entry_cursor(found[query.limit - 1]) if len(found) > query.limit else None
+        found, ends = await self._found(request.principal.tenant_id, query)
+        page = found[: query.limit]
+        cursor = _entry_cursor(page[-1]) if len(found) > query.limit or not ends else None
         parts = []
         slice_end = perf_counter() + SLICE_S
-        for entry in found[: query.limit]:
+        for entry in page:
             # An entry of a group commit has a thousand subjects.
             parts.append(_encode(_shown(entry)))
             if perf_counter() > slice_end:
@@ -56,26 +61,36 @@ class AuditTrail:
                 slice_end = perf_counter() + SLICE_S
         return Answer(200, b'{"items":[' + b",".join(parts) + b'],"next_cursor":' + _encode(cursor) + b"}")
 
-    async def _entries(self, tenant_id: str, query: AuditQuery) -> Sequence[AuditEntry]:
-        """One more than the page holds, where there are as many: the trail may give fewer at a time."""
+    async def _found(self, tenant_id: str, query: AuditQuery) -> tuple[Sequence[AuditEntry], bool]:
+        """One more than the page holds, where there are as many; and whether the trail is known to end there.
+
+        The trail may give fewer than there are. Then it is asked again, but a search that takes long goes on with the
+        next page.
+        """
         before = None if query.cursor is None else _entry_position(query.cursor)
-        found: Sequence[AuditEntry] = ()
-        while len(found) <= query.limit:
-            more = await self._trail.entries(
-                tenant_id,
-                act=query.act,
-                actor=query.actor,
-                assessment=None if query.assessment is None else _assessment(query.assessment),
-                since_ms=query.from_ms,
-                before_ms=query.to_ms,
-                before=before,
-                limit=query.limit + 1 - len(found),
-            )
-            if not more:
-                break
-            found = [*found, *more]
-            before = Position(more[-1].at_ms, more[-1].segment, more[-1].number)
-        return found
+        found = await self._more(tenant_id, query, before, query.limit + 1)
+        ends = not found
+        with suppress(TimeoutError, StoreUnavailable):
+            async with asyncio.timeout(FILL_S):
+                while not ends and len(found) <= query.limit:
+                    last = Position(found[-1].at_ms, found[-1].segment, found[-1].number)
+                    some = await self._more(tenant_id, query, last, query.limit + 1 - len(found))
+                    found, ends = [*found, *some], not some
+        return found, ends
+
+    async def _more(
+        self, tenant_id: str, query: AuditQuery, before: Position | None, limit: int
+    ) -> Sequence[AuditEntry]:
+        return await self._trail.entries(
+            tenant_id,
+            act=query.act,
+            actor=query.actor,
+            assessment=None if query.assessment is None else _assessment(query.assessment),
+            since_ms=query.from_ms,
+            before_ms=query.to_ms,
+            before=before,
+            limit=limit,
+        )
 
     async def checkpoints(self, request: Request) -> Answer:
         """Newest first, a page at a time."""

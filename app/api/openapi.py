@@ -361,6 +361,16 @@ OPERATIONS: tuple[Operation, ...] = (
         problems=(errors.NotFound,),
     ),
     Operation(
+        "get",
+        "/v1/assessments/{id}/overrides/{override_id}",
+        "read_override",
+        "Overrides",
+        "Read an override",
+        "As it is now: pending, or in effect since.",
+        (Answer(200, "The override", wire.Override),),
+        problems=(errors.NotFound,),
+    ),
+    Operation(
         "post",
         "/v1/assessments/{id}/overrides/{override_id}/approve",
         "approve_override",
