@@ -35,9 +35,10 @@ def verify(
     """Verify a trail or all, and say what was found; the exit code."""
     tenant_id = _tenant(tenant_id)
     settings = setup.settings(config, {}).settings
-    key, known = _signing_key(settings), _anchors(settings, anchors_file)
+    known = _anchors(settings, anchors_file)
 
     async def work(store: Store) -> Report:
+        key = _signing_key(settings)
         rows = store.get_each if with_rows else None
         return await verify_trails(store, key, rows, tenant_id=tenant_id, anchors=known)
 
@@ -62,11 +63,11 @@ def export(
     """Write out a trail or all, from a first day to a last one, and enter that in each."""
     tenant_id = _tenant(tenant_id)
     settings = setup.settings(config, {}).settings
-    key = _signing_key(settings)
     since_ms = None if first is None else _start_ms(first)
     before_ms = None if last is None else _start_ms(last + _DAY)
 
     async def work(store: Store) -> int:
+        key = _signing_key(settings)
         tenants = [one for one in await store.trails() if tenant_id in (None, one)]
         days: dict[str, object] = {"from": first and str(first), "to": last and str(last)}
         # Entered before anything leaves: an export that is interrupted was one, too.
@@ -114,6 +115,7 @@ def _start_ms(day: dt.date) -> int:
 
 
 def _signing_key(settings: Settings) -> bytes:
+    """To be asked for once the database is there: with it goes the folder that secrets are made in."""
     try:
         return secrets_of(settings).audit_signing
     except SecretsMissing as missing:
