@@ -134,12 +134,23 @@ def test_nobody_waits_longer_than_told_and_each_only_from_when_it_came() -> None
         assert all(caller.is_refused for caller in early)
         assert not late.task.done()
         assert counts(admission) == (1, 1, 2)
-        await clock.move(1.0)
+        later = Caller(admission, BATCH)
+        await settle()
+        await clock.move(0.5)
+        last = Caller(admission, READ)
+        await settle()
+        await clock.move(0.5)
         assert late.is_refused
-        assert counts(admission) == (1, 0, 3)
+        await clock.move(0.5)
+        assert later.is_refused
+        await clock.move(0.499)
+        assert not last.task.done()
+        await clock.move(0.002)
+        assert last.is_refused
+        assert counts(admission) == (1, 0, 5)
         holder.finish()
         await settle()
-        assert counts(admission) == (0, 0, 3)
+        assert counts(admission) == (0, 0, 5)
         assert admission.enter(BATCH) is None
 
     played(scenario)
@@ -249,18 +260,21 @@ def test_a_place_given_to_one_who_is_cancelled_in_the_same_turn_goes_on(given_fi
     played(scenario)
 
 
-def test_one_who_is_refused_and_cancelled_in_the_same_turn_gives_nothing_back() -> None:
+@pytest.mark.parametrize("refused_first", [True, False])
+def test_one_who_is_refused_and_cancelled_in_the_same_turn_gives_nothing_back(refused_first: bool) -> None:
     async def scenario(clock: LoopClock) -> None:
         admission = Admission(1, 1, MAX_WAIT_S)
         assert admission.enter(READ) is None
         batch = Caller(admission, BATCH)
         await settle()
-        read = Caller(admission, READ)
-        asyncio.get_running_loop().call_soon(batch.task.cancel)
+        if not refused_first:
+            batch.task.cancel()
+        assert admission.enter(READ) is not None
+        if refused_first:
+            batch.task.cancel()
         await settle()
         assert batch.task.cancelled()
-        assert not read.task.done()
-        assert counts(admission) == (1, 1, 1)
+        assert counts(admission) == (1, 1, 1 if refused_first else 0)
 
     played(scenario)
 

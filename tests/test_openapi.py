@@ -16,6 +16,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from app import errors, faults, wire
 from app.api import docs, openapi
 from app.api.openapi import OPERATIONS, Operation
+from app.api.permissions import RULES
 
 DOCUMENT: dict[str, Any] = msgspec.json.decode(openapi.encoded(openapi.document("1.2.3")))
 SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
@@ -26,8 +27,18 @@ ROUTES = {
     ("get", "/v1/assessments/{id}"),
     ("post", "/v1/assessments/batch"),
     ("post", "/v1/assessments/{id}/replay"),
+    ("get", "/v1/assessments/{id}/overrides"),
+    ("post", "/v1/assessments/{id}/overrides"),
+    ("get", "/v1/assessments/{id}/overrides/{override_id}"),
+    ("post", "/v1/assessments/{id}/overrides/{override_id}/approve"),
     ("get", "/v1/models"),
     ("get", "/v1/models/{id}/{version}"),
+    ("get", "/v1/keys"),
+    ("post", "/v1/keys"),
+    ("delete", "/v1/keys/{id}"),
+    ("post", "/v1/keys/{id}/rotate"),
+    ("get", "/v1/audit"),
+    ("get", "/v1/audit/checkpoints"),
     ("get", "/health"),
     ("get", "/openapi.json"),
     ("get", "/docs"),
@@ -100,6 +111,8 @@ def check_schema(info: msgspec.inspect.Type, schema: dict[str, Any]) -> None:
             assert (schema["type"], set(schema["enum"])) == ("string", set(values))
         case msgspec.inspect.DateType():
             assert (schema["type"], schema["format"]) == ("string", "date")
+        case msgspec.inspect.DateTimeType():
+            assert (schema["type"], schema["format"]) == ("string", "date-time")
         case msgspec.inspect.BoolType():
             assert schema["type"] == "boolean"
         case _:
@@ -139,7 +152,7 @@ def test_every_problem_is_described_with_its_type_and_the_request_id(operation: 
         problem = response["content"]["application/problem+json"]
         assert problem["schema"] == {"$ref": "#/components/schemas/Problem"}
         assert problem["examples"][kind.slug]["value"]["type"] == kind.type_uri
-        assert ("Retry-After" in response["headers"]) == (kind.status == 503)
+        assert ("Retry-After" in response["headers"]) == (kind.status in (429, 503))
     assert all("X-Request-ID" in response["headers"] for response in responses.values())
 
 
@@ -273,13 +286,26 @@ def test_the_pages_policy_allows_its_own_style_only(page: docs.Page, anchors: An
 
 def test_the_pages_curl_lines_send_what_the_wire_types_accept(anchors: Anchors) -> None:
     assert len(anchors.curls) == len(OPERATIONS)
-    bodies = {o.path: o.body for o in OPERATIONS if o.body is not None}
+    bodies = {re.compile(re.sub(r"\{\w+\}", "[^/]+", o.path)): o.body for o in OPERATIONS if o.body is not None}
     for line in anchors.curls:
         words = shlex.split(line.replace("\\\n", " "))
         assert "{" not in next(word for word in words if word.startswith("http://127.0.0.1:8080/"))
         if "-d" in words:
             path = next(w for w in words if w.startswith("http")).removeprefix("http://127.0.0.1:8080")
-            assert faults.decode_faults(words[words.index("-d") + 1].encode(), bodies[path]) == []
+            body = next(body for form, body in bodies.items() if form.fullmatch(path))
+            assert faults.decode_faults(words[words.index("-d") + 1].encode(), body) == []
+
+
+def test_what_asks_for_a_permission_says_which_and_how_to_send_a_key() -> None:
+    schemes = DOCUMENT["components"]["securitySchemes"]
+    for operation in OPERATIONS:
+        permission = RULES[operation.method.upper(), operation.path].permission
+        told = described(operation)
+        assert told["security"] == ([{name: []} for name in schemes] if permission else [])
+        assert ("401" in told["responses"], "403" in told["responses"], "429" in told["responses"]) == (
+            (permission is not None,) * 3
+        )
+        assert permission is None or f"`{permission}`" in told["description"]
 
 
 def test_what_the_document_says_is_escaped_on_the_page() -> None:

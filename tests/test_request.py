@@ -16,7 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.edge.gzipped import SLICE_BYTES
-from app.edge.request import HEADER_LIMIT_BYTES, HEADER_LIMIT_COUNT, METHODS, PATH_LIMIT_BYTES, Bodies, Request
+from app.edge.request import (
+    GOOD_HOSTS,
+    HEADER_LIMIT_BYTES,
+    HEADER_LIMIT_COUNT,
+    METHODS,
+    PATH_LIMIT_BYTES,
+    Bodies,
+    Request,
+    _good_hosts,
+)
 from app.errors import (
     BodyTooLarge,
     HeadersTooLarge,
@@ -205,6 +214,7 @@ def test_more_hosts_than_are_remembered_are_judged_alike() -> None:
         read(host=(b"host", b"kyb-%d.example" % number))
         with pytest.raises(RequestMalformed, match="Host"):
             read(host=(b"host", b"kyb-%d@example" % number))
+    assert len(_good_hosts) == GOOD_HOSTS
 
 
 @pytest.mark.parametrize("version", ["0.9", "1.2", "2", "2.0", "3", ""])
@@ -445,6 +455,16 @@ def test_gzip_that_is_broken_cut_or_goes_on_is_400_and_says_so(body: bytes, word
     for chunks_of in (0, 5000):
         with pytest.raises(RequestMalformed, match=words):
             body_of(sent_as(body, GZIP, chunks_of=chunks_of))
+
+
+def test_what_goes_on_behind_a_gzip_is_seen_wherever_the_slices_are_cut() -> None:
+    # With a file name of the right length the member ends where a slice does.
+    start, end = WHOLE[:3] + b"\x08" + WHOLE[4:10], WHOLE[10:]
+    exact = start + b"n" * (SLICE_BYTES - len(start) - len(end) - 1) + b"\0" + end
+    assert len(exact) == SLICE_BYTES
+    assert body_of(sent_as(exact, GZIP)) == TEXT
+    with pytest.raises(RequestMalformed, match="behind the end"):
+        body_of(sent_as(exact + b"\0", GZIP))
 
 
 def test_a_gzip_of_nothing_is_an_empty_body() -> None:

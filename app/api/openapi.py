@@ -164,12 +164,12 @@ PATH_PARAMETERS: dict[tuple[str, str], Json] = {
     },
     ("/v1/models", "id"): {
         "description": "the model's `id`",
-        "schema": {"type": "string", "minLength": 1},
+        "schema": {"type": "string", "pattern": "^[a-z][a-z0-9_-]{0,63}$"},
         "example": "kyb",
     },
     ("/v1/models", "version"): {
         "description": "the model's `version`",
-        "schema": {"type": "string", "minLength": 1},
+        "schema": {"type": "string", "pattern": "^[0-9]{1,6}\\.[0-9]{1,6}\\.[0-9]{1,6}$"},
         "example": "1.0.0",
     },
     ("/v1/keys", "id"): {

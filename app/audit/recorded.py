@@ -9,15 +9,12 @@ import msgspec
 from msgspec import Struct
 
 from app import ids
+from app.audit.overridden import IDS_A_CALL, OverrideCheck, Rows
 from app.audit.report import Assessments, Faults, Kind
 from app.store.base import Row
 from app.store.chain import AuditEntry, leaf, merkle_root
 from app.store.trail import RECORDED
 
-Rows = Callable[[str, list[bytes]], Awaitable[list[Row | None]]]
-"""The tenant's assessments with these ids, in order, as `Store.get_each` gives them."""
-
-IDS_A_CALL = 256
 ID_BYTES = 16
 
 
@@ -42,20 +39,22 @@ class _Group(Struct, frozen=True):
 class RecordedCheck:
     """Looks at the assessments of a tenant's entries, a few hundred at a time."""
 
-    __slots__ = ("_faults", "_groups", "_rows", "_waiting", "counts")
+    __slots__ = ("_faults", "_groups", "_overrides", "_rows", "_waiting", "counts")
 
-    def __init__(self, rows: Rows, faults: Faults) -> None:
+    def __init__(self, rows: Rows, faults: Faults, tenant_id: str) -> None:
         self.counts = Assessments()
         self._rows = rows
+        self._overrides = OverrideCheck(rows, faults, tenant_id)
         self._faults = faults
         self._groups: list[_Group] = []
         self._waiting = 0
 
     async def add(self, entry: AuditEntry) -> None:
-        """Have an entry's assessments looked at; entries of other acts are passed over."""
-        if entry.act != RECORDED:
-            return
+        """Have an entry's assessments looked at; entries of acts that change none are passed over."""
         try:
+            self._overrides.see_entry(entry)
+            if entry.act != RECORDED:
+                return
             group = _group(entry)
         except ValueError as error:
             self._fault("entry.unreadable", entry, f"its assessments cannot be told: {error}")
@@ -63,10 +62,15 @@ class RecordedCheck:
         self._groups.append(group)
         self._waiting += len(group.ids)
         if self._waiting >= IDS_A_CALL:
-            await self.finish()
+            await self._look()
 
-    async def finish(self) -> None:
-        """Look at what waits."""
+    async def finish(self, read_on: Callable[[], Awaitable[None]]) -> None:
+        """Look at what waits, and at what people decided since. read_on: reads what was entered meanwhile."""
+        await self._look()
+        self.counts.altered += await self._overrides.finish(read_on)
+        await self._look()
+
+    async def _look(self) -> None:
         groups, self._groups, self._waiting = self._groups, [], 0
         if not groups:
             return
@@ -76,6 +80,8 @@ class RecordedCheck:
         erased: list[bool] = []
         for start in range(0, len(wanted), IDS_A_CALL):
             for row in await self._rows(tenant_id, wanted[start : start + IDS_A_CALL]):
+                if row is not None:
+                    self._overrides.see_row(row)
                 leaves.append(None if row is None else _leaf(row))
                 erased.append(row is not None and row.input is None)
         start = 0

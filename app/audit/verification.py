@@ -1,7 +1,7 @@
 """Whether the audit trail is whole: every hash computed again, every signature, every checkpoint's head in its place.
 
 # Design: checkpoints are read in order, a page at a time, and for each page every segment that it names is read on to
-the last of its heads. So each entry is read once, and what is kept is one place for each segment.
+the last of its heads. So each entry is read once, and what is kept is one place for each segment and each override.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from contextlib import suppress
 from app.audit.anchors import Anchor
 from app.audit.checkpoints import checkpoint_hash, signature
 from app.audit.entries import BELOW_ALL, EntryCheck, Proof
-from app.audit.recorded import RecordedCheck, Rows
+from app.audit.overridden import Rows
+from app.audit.recorded import RecordedCheck
 from app.audit.report import Faults, Kind, Report, TrailReport
 from app.store.chain import GENESIS
 from app.store.trail import Checkpoint, Trail
@@ -49,7 +50,7 @@ async def verify(
     trails = []
     for one in tenants:
         kept = [anchor for anchor in anchors if anchor.tenant_id == one]
-        recorded = None if rows is None else RecordedCheck(rows, faults)
+        recorded = None if rows is None else RecordedCheck(rows, faults, one)
         trails.append(await _Verification(trail, signatures, recorded, faults, one, kept).run())
     if signatures.wrong and not signatures.right:
         faults.drop("checkpoint.forged")
@@ -115,16 +116,20 @@ class _Verification:
         await self._compare_covered(sorted({*segments, *self._read.places}))
         if missed := max(self._anchors, default=0):
             self._fault_missing(self._number + 1, missed, "the last one that was kept outside is not there")
-        for segment in segments:
-            await self._read.finish(segment)
+        await self._read_on()
         self._read.tell_missing()
         if self._recorded is not None:
-            await self._recorded.finish()
+            await self._recorded.finish(self._read_on)
             self._report.assessments = self._recorded.counts
         places = self._read.places.values()
         self._report.segments, self._report.entries = len(places), self._read.entries
         self._report.after = sum(max(0, place.number - place.covered) for place in places)
         return self._report
+
+    async def _read_on(self) -> None:
+        """Read every segment to its end, behind what checkpoints cover, too."""
+        for segment in await self._trail.segments(self._tenant_id):
+            await self._read.finish(segment)
 
     async def _catch_up(self) -> None:
         """Read all checkpoints; a server for reads may be a moment behind the one that takes the writes."""

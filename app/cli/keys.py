@@ -238,7 +238,7 @@ def _end_ms(text: str) -> int:
         return ids.now_ms() + round(span_s * 1000)
     try:
         if len(text) == len("2027-11-23"):
-            end = dt.datetime.fromisoformat(text).replace(tzinfo=dt.UTC) + dt.timedelta(days=1)
+            end = dt.datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=dt.UTC) + dt.timedelta(days=1)
         else:
             end = dt.datetime.fromisoformat(text)
         if end.tzinfo is not None:

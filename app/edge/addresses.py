@@ -85,11 +85,9 @@ def _of_forwarded(header: str) -> Iterator[Address | None]:
         if element is not None:
             yield _named(element[0])
             end = comma
+        # Otherwise it may be a comma within quotes, and the element begins further left.
         if comma < 0:
             break
-    # A comma may stand within quotes: only here is it sure that what is left is no element.
-    if end >= 0:
-        yield None
 
 
 def _named(element: str) -> Address | None:

@@ -34,14 +34,13 @@ async def expanded(sent: bytes, limit_bytes: int) -> bytes:
             # In slices too: what is left over of a piece is copied at each step.
             rest = sent[place : place + SLICE_BYTES]
             place += len(rest)
-        fed = len(rest)
+            if not rest:
+                raise RequestMalformed("The gzip of the body breaks off before its end.")
         try:
             part = inflate.decompress(rest, min(SLICE_BYTES, room))
         except zlib.error:
             raise RequestMalformed("The body is not gzip, as its Content-Encoding says, or it is damaged.") from None
         rest = inflate.unconsumed_tail
-        if not part and not fed:
-            raise RequestMalformed("The gzip of the body breaks off before its end.")
         room -= len(part)
         if not room:
             raise BodyTooLarge(limit_bytes)

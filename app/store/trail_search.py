@@ -15,7 +15,7 @@ from app.store.trail import RECORDED, Position
 
 SLICE = 2_000
 """Entries that one query looks at, at most."""
-SEARCH_S = 2.0
+SEARCH_S = 1.0
 """How long a search goes on from one slice to the next."""
 RECORDED_WITHIN_MS = 600_000
 """How far the entry of an assessment lies from the time in its id, at most: longer than any commit is waited for, and
