@@ -16,14 +16,14 @@ from attacker import Attacker
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from memorytrail import MemoryTrail, Shelf
-from records import BACKENDS, Backend, Records, row
+from records import BACKENDS, Backend, Records, ids, override, row
 
 from app.audit.anchors import Anchor
 from app.audit.checkpoints import Checkpoints
 from app.audit.report import MOST_OF_A_KIND, Assessments, Fault, Report, TrailReport
 from app.audit.verification import verify
 from app.ids import Uuid7, now_ms, text
-from app.store.base import opened
+from app.store.base import Row, opened
 from app.store.chain import GENESIS, leaf
 from app.store.trail import RECORDED, SYSTEM_TENANT, Checkpoint, Trail, act
 
@@ -487,6 +487,21 @@ def test_an_edited_head_is_found(backend: Backend, change: str) -> None:
     assert not verified(backend).intact
 
 
+def test_a_checkpoint_made_after_a_head_was_edited_is_found_to_be_miscounted(backend: Backend) -> None:
+    async def scenario(store: Audited) -> None:
+        checkpoints = Checkpoints(store, KEY, 3600.0, nothing)
+        for edited in (False, False, True, False):
+            await store.note([act("acme", "key.created", "cli")])
+            if edited:
+                await asyncio.to_thread(Attacker(backend.place).run, "UPDATE audit_heads SET number = 1")
+            assert await checkpoints.cover()
+        fault = only(await verify(store, KEY, store.get_each))
+        assert (fault.kind, fault.checkpoint) == ("checkpoint.miscounted", 3)
+        assert fault.detail == "it counts 4 entries, and its heads with those before it make 3"
+
+    backend.run(scenario)
+
+
 def test_a_wrong_key_is_said_to_be_wrong(backend: Backend) -> None:
     filled(backend)
     fault = only(verified(backend, key=OTHER_KEY))
@@ -529,6 +544,75 @@ def test_an_altered_assessment_of_a_group_is_found(backend: Backend) -> None:
     fault = only(verified(backend))
     assert (fault.kind, fault.entry) == ("assessment.altered", group.number)
     assert f"of the 5 assessments from {text(group.subjects[:16])} to {text(group.subjects[-16:])}" in fault.detail
+
+
+OVERRIDDEN = "override_id = $1, level = 3, decision = 2, original_level = 1, original_decision = 1"
+
+
+async def decide(store: Audited, over: Row) -> None:
+    """A person decides over an assessment, and the act says so as the service does."""
+    decided = override(over)
+    to = {"level": "critical", "decision": "decline"}
+    told = act(over.tenant_id, "override.applied", "key-b", [over.id], override=text(decided.id), to=to)
+    assert await store.add_override(decided, told, over=None)
+
+
+def overridden(backend: Backend) -> tuple[Attacker, bytes, bytes]:
+    """A database with an assessment that a person decided over; its id and that of another one."""
+    mine, other = row(), row()
+
+    async def scenario(store: Audited) -> None:
+        await store.add([mine, other], actor="key-a")
+        await decide(store, mine)
+        assert (await verify(store, KEY, store.get_each)).faults == []
+
+    backend.run(scenario)
+    return Attacker(backend.place), mine.id, other.id
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "level = 0",
+        "decision = 0",
+        "level = 1, decision = 1, override_id = NULL, original_level = NULL, original_decision = NULL",
+        "override_id = NULL",
+    ],
+)
+def test_an_override_changed_or_taken_back_without_an_act_is_found(backend: Backend, change: str) -> None:
+    attacker, id, _ = overridden(backend)
+    attacker.run(f"UPDATE assessments SET {change} WHERE id = $1", id)
+    fault = only(verified(backend))
+    assert (fault.kind, fault.detail) == (
+        "assessment.altered",
+        f"what is in force over the assessment {text(id)} is no override that the trail tells of",
+    )
+
+
+def test_an_override_without_an_act_is_found(backend: Backend) -> None:
+    attacker, _, id = overridden(backend)
+    attacker.run(f"UPDATE assessments SET {OVERRIDDEN} WHERE id = $2", ids.new(), id)
+    assert text(id) in only(verified(backend)).detail
+
+
+def test_an_override_made_while_the_trail_is_verified_is_no_fault(backend: Backend) -> None:
+    async def scenario(store: Audited) -> None:
+        mine = row()
+        await store.add([mine], actor="key-a")
+        asked = False
+
+        async def late(tenant_id: str, wanted: list[bytes]) -> list[Row | None]:
+            nonlocal asked
+            if not asked:
+                asked = True
+                await decide(store, mine)
+            return await store.get_each(tenant_id, wanted)
+
+        report = await verify(store, KEY, late)
+        assert report.faults == []
+        assert trail_of(report, "acme").entries == 2
+
+    backend.run(scenario)
 
 
 # Anything

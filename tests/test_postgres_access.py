@@ -1,4 +1,4 @@
-"""What happens to keys and overrides in PostgreSQL when the answer to a commit is lost on the way."""
+"""Keys and overrides in PostgreSQL when the answer to a commit is lost on the way, and when many are at work."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from app.store.postgres.link import Lost, Timeouts
 from app.store.postgres.store import PostgresStore
 from app.store.trail import act
 
+PATIENT = Timeouts(lock_s=5.0, statement_s=5.0, command_s=5.0)
 NOW_MS = 1_800_000_000_000
 OLD, SUCCESSOR = stored_key(), stored_key()
 ROW = row()
@@ -151,7 +152,7 @@ def test_a_change_whose_answer_is_lost_is_made_and_told_of_once(
         assert (await made(store, ready))[:-1] == left[:-1]
         assert (await acts(ready)).count("done") == 2
 
-    play(postgres_store(ready, timeouts=Timeouts(lock_s=5.0, statement_s=5.0, command_s=5.0)), scenario)
+    play(postgres_store(ready, timeouts=PATIENT), scenario)
 
 
 def test_a_change_of_which_nobody_knows_whether_it_was_made_says_so(ready: str, change: str) -> None:
@@ -165,3 +166,24 @@ def test_a_change_of_which_nobody_knows_whether_it_was_made_says_so(ready: str, 
         assert (await acts(ready)).count("done") == 2
 
     play(postgres_store(ready), scenario)
+
+
+def test_two_who_note_the_use_of_keys_do_not_wait_for_each_other_in_a_circle(ready: str) -> None:
+    keys = [stored_key() for _ in range(60)]
+
+    async def scenario(store: PostgresStore) -> None:
+        for each in keys:
+            await store.add_key(each, DONE)
+        other = postgres_store(ready, timeouts=PATIENT)
+        await other.open()
+        try:
+            for number in range(40):
+                noted = {each.id: NOW_MS + number for each in keys}
+                turned = {each.id: NOW_MS + number + 1 for each in reversed(keys)}
+                # The server would end one of them.
+                await asyncio.gather(store.touch_keys(noted), other.touch_keys(turned))
+        finally:
+            await other.close()
+        assert {each.last_used_ms for each in await store.keys("acme")} == {NOW_MS + 40}
+
+    play(postgres_store(ready, timeouts=PATIENT), scenario)

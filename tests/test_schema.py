@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,6 +43,11 @@ EXCLUDED: dict[tuple[Route, GenerationMode], list[Any]] = {
     # A wrong item fails alone, inside an answer of 200.
     (BATCH, GenerationMode.NEGATIVE): [negative_data_rejection],
 }
+
+
+TOO_STRICT = ("positive_data_acceptance", "negative_data_rejection")
+"""What the schema allows may be refused, as above; a wrong item of a batch fails alone, and a dry run does not look at
+an Idempotency-Key."""
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +90,22 @@ def test_an_operation_answers_as_it_is_described(
     alive = Client(described.port)
     assert alive.get("/health").status == 200
     alive.close()
+
+
+@pytest.mark.slow
+def test_nothing_that_schemathesis_thinks_of_is_answered_otherwise(described: Service) -> None:
+    """Its examples, its corner cases, and operations one after the other, each asking for what the one before made."""
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("schemathesis")), "run", f"http://{HOST}:{described.port}/openapi.json",
+            "--phases", "examples,coverage,stateful", "--checks", "all", "--exclude-checks", ",".join(TOO_STRICT),
+            "-H", f"X-API-Key: {KEY}", "--max-examples", "40", "--seed", "1", "--no-color",
+        ],
+        capture_output=True, text=True, cwd=described.folder, timeout=300, check=False,
+    )  # fmt: skip
+    assert "No issues found" in done.stdout, done.stdout[-6000:]
+    assert done.returncode == 0
+    assert described.process.poll() is None
 
 
 def test_the_description_served_holds_every_operation(operations: dict[Route, Any]) -> None:

@@ -172,7 +172,7 @@ class Keyring:
     async def forget(self, id: str) -> bool:
         """Have all processes look the key up anew, once it has changed; False where Redis could not be told."""
         for raw in [raw for raw, seen in self._seen.items() if seen.stored.id == id]:
-            pass
+            del self._seen[raw]
         keys = (id.encode("ascii"),)
         told = await asyncio.gather(*(cache.invalidate(NO_TENANT, keys) for cache in (self._cache, self._kept)))
         return all(told)

@@ -46,6 +46,9 @@ START_PATIENCE_S = 5.0
 TIDY_S = 60.0
 TIDY_KEYS = 500
 
+_OVERRIDE_ID = Row.__struct_fields__.index("override_id") - 2
+"""Its place in a record after tenant and id."""
+
 
 class PostgresStore(PostgresWriting, PostgresKeeping, PostgresAccess):
     """The `Store` kept in PostgreSQL, shared by any number of processes.
@@ -295,8 +298,10 @@ class PostgresStore(PostgresWriting, PostgresKeeping, PostgresAccess):
 
 
 def _row(record: Any) -> Row:
-    tenant_id, id, *told, override_id, level, decision, leaf = record
-    return Row(tenant_id, id.bytes, *told, override_id and override_id.bytes, level, decision, leaf)
+    tenant_id, id, *others = record
+    if (override_id := others[_OVERRIDE_ID]) is not None:
+        others[_OVERRIDE_ID] = override_id.bytes
+    return Row(tenant_id, id.bytes, *others)
 
 
 def _after(id: bytes) -> bytes:

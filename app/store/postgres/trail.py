@@ -16,7 +16,7 @@ from app.resilience.breaker import Breaker
 from app.store.base import RowRefused, StoreUnavailable, Unconfirmed
 from app.store.chain import AuditEntry
 from app.store.postgres.link import KeysTaken, Link, LockBusy, Lost, Present, Session, Silent, Slow
-from app.store.postgres.statements import ENTER, ENTRY
+from app.store.postgres.statements import ENTRY, enter
 from app.store.segments import Segments
 from app.store.trail import RECORDED, Act, Checkpoint, Head, Position, packed_heads, unpacked_heads
 from app.store.trail_search import TrailSearch, Wanted
@@ -107,7 +107,7 @@ class PostgresTrail(TrailSearch):
             return
         async with self._acting:
             entries = self._acts.propose(acts)
-            await self._enter(self._acts, entries, ENTER, entry_columns(entries))
+            await self._enter(self._acts, entries, enter(len(entries) == 1), entry_values(entries))
 
     async def _act(
         self, work: Callable[[Session], Awaitable[Told]], acts: Sequence[Act] | Callable[[Told], Sequence[Act]]
@@ -125,7 +125,7 @@ class PostgresTrail(TrailSearch):
                 entries = self._acts.propose(acts(told) if callable(acts) else acts)
                 sent.append(_Sent(entries, told))
                 if entries:
-                    await session.execute(ENTER, *entry_columns(entries))
+                    await session.execute(enter(len(entries) == 1), *entry_values(entries))
                 return sent[-1]
 
         async with self._acting:
@@ -333,13 +333,14 @@ def _values(wanted: Wanted, low: Position, high: Position, limit: int) -> tuple[
     return wanted.tenant_id, *places, limit
 
 
-def entry_columns(entries: Sequence[AuditEntry]) -> list[list[Any]]:
-    """The entries as the arrays that a statement takes them as."""
-    if not entries:
-        return [[] for _ in range(ENTRY.count(",") + 1)]
-    columns = [list(column) for column in zip(*map(msgspec.structs.astuple, entries), strict=True)]
-    columns[1] = [UUID(segment) for segment in columns[1]]
-    return columns
+def entry_values(entries: Sequence[AuditEntry]) -> list[Any]:
+    """The entries as `statements.enter` takes them: the values of one, or else the columns of all."""
+    values = [
+        (tenant_id, UUID(segment), *others) for tenant_id, segment, *others in map(msgspec.structs.astuple, entries)
+    ]
+    if len(values) == 1:
+        return [*values[0]]
+    return [*map(list, zip(*values, strict=True))] if values else [[] for _ in range(ENTRY.count(",") + 1)]
 
 
 def _entry(tenant_id: str, segment: UUID, *others: Any) -> AuditEntry:

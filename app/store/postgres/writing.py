@@ -20,7 +20,7 @@ from app.store.base import KeyBusy, KeyReused, Receipt, Row, RowRefused, StoreUn
 from app.store.postgres import statements
 from app.store.postgres.link import KeysTaken, Link, LockBusy, Present, RowLocked
 from app.store.postgres.spans import Spans
-from app.store.postgres.trail import PostgresTrail, entry_columns
+from app.store.postgres.trail import PostgresTrail, entry_values
 from app.store.segments import recorded
 
 Answer = Receipt | BaseException | None
@@ -196,11 +196,10 @@ class PostgresWriting(PostgresTrail):
             told = self._commits.propose(recorded([(entry.actor, entry.rows) for entry in entries]))
         except (TypeError, ValueError, struct.error) as error:
             raise RowRefused(str(error)) from None
-        values: list[object] = [*columns, *entry_columns(told)]
-        sql = statements.ADD
+        values: list[object] = [*columns, *entry_values(told)]
         if receipts:
             values += [*kept, self._key_ttl_ms]
-            sql = statements.ADD_KEYED
+        sql = statements.add(bool(receipts), len(told) == 1)
         await self._enter(self._commits, told, sql, values, local=local, weight=len(entries))
 
     async def _settle(self, left: dict[int, Entry], answers: list[Answer], by_row: bool) -> None:
