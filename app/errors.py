@@ -193,13 +193,6 @@ class Saturated(Refusal):
         return [(b"retry-after", b"%d" % max(self.retry_after_s, 1))]
 
 
-class MethodUnknown(Refusal):
-    """A method that no path here answers."""
-
-    def __init__(self) -> None:
-        super().__init__("No path of this service answers this method.")
-
-
 class WrongEncoding(Refusal):
     """got: the Content-Encoding as sent."""
 
@@ -295,9 +288,6 @@ KINDS: dict[type[Exception], ProblemKind] = {
     HeadersTooLarge: ProblemKind(431, "headers-too-large", "The headers are too large", "Send fewer or shorter ones."),
     TooManyRequests: ProblemKind(
         429, "too-many-requests", "Too many requests", "Wait for Retry-After; the RateLimit fields tell what is left."
-    ),
-    MethodUnknown: ProblemKind(
-        501, "unknown-method", "The method is not known here", "Use one of GET, HEAD, POST, DELETE and OPTIONS."
     ),
     Saturated: ProblemKind(
         503, "saturated", "The service is at its limit", "Try again after Retry-After, with the same Idempotency-Key."

@@ -427,19 +427,27 @@ def test_the_file_keeps_the_newest_checkpoint_of_each_tenant_for_its_owner_alone
     assert anchors.read(path.read_bytes(), "it") == anchor.anchors()
 
 
-def test_many_write_the_file_at_once_and_none_is_lost(tmp_path: Path) -> None:
+def test_who_writes_the_file_at_the_same_time_waits_and_nothing_is_lost(tmp_path: Path) -> None:
     path = tmp_path / anchors.FILE
+    reached, released = threading.Event(), threading.Event()
 
-    def write(tenant_id: str) -> None:
-        for number in range(1, 30):
-            FileAnchor(path)(made(number, tenant_id=tenant_id))
+    class Slow(FileAnchor):
+        def _replace(self, text: bytes) -> None:
+            reached.set()
+            released.wait()
+            super()._replace(text)
 
-    threads = [threading.Thread(target=write, args=(tenant_id,)) for tenant_id in ("a", "b", "c", "a")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [(one.tenant_id, one.number) for one in FileAnchor(path).anchors()] == [("a", 29), ("b", 29), ("c", 29)]
+    slow = threading.Thread(target=Slow(path), args=(made(1, tenant_id="a"),))
+    slow.start()
+    reached.wait()
+    other = threading.Thread(target=FileAnchor(path), args=(made(1, tenant_id="b"),))
+    other.start()
+    # Without a lock it would be done by now.
+    other.join(0.2)
+    released.set()
+    slow.join()
+    other.join()
+    assert [one.tenant_id for one in FileAnchor(path).anchors()] == ["a", "b"]
 
 
 @pytest.mark.parametrize("number", [5, 6])

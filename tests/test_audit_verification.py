@@ -8,6 +8,7 @@ import json
 import signal
 import sqlite3
 from collections.abc import Sequence
+from pathlib import Path
 
 import asyncpg
 import msgspec
@@ -16,7 +17,7 @@ from attacker import Attacker
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from memorytrail import MemoryTrail, Shelf
-from records import BACKENDS, Backend, Records, ids, override, row
+from records import BACKENDS, Backend, Records, ids, override, play, row
 
 from app.audit.anchors import Anchor
 from app.audit.checkpoints import Checkpoints
@@ -25,6 +26,7 @@ from app.audit.verification import verify
 from app.ids import Uuid7, now_ms, text
 from app.store.base import Row, opened
 from app.store.chain import GENESIS, leaf
+from app.store.sqlite import SqliteStore
 from app.store.trail import RECORDED, SYSTEM_TENANT, Checkpoint, Trail, act
 
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
@@ -479,6 +481,16 @@ def test_a_trail_that_went_on_after_it_was_cut_is_found_by_what_is_kept_outside(
     assert (fault.kind, fault.checkpoint) == ("checkpoint.replaced", ROUNDS)
 
 
+def test_a_checkpoint_of_a_trail_that_was_cut_is_found_in_the_one_that_went_on(backend: Backend) -> None:
+    attacker, made = filled(backend)
+    attacker.cut_all("acme", 3)
+    filled(backend)
+    # With the right signature, and in its old place.
+    attacker.replace(next(one for one in made if (one.tenant_id, one.number) == ("acme", 5)), KEY)
+    faults = [(fault.kind, fault.checkpoint) for fault in verified(backend).faults if fault.checkpoint is not None]
+    assert faults == [("checkpoint.unlinked", 5), ("checkpoint.unlinked", 6)]
+
+
 @pytest.mark.parametrize("change", ["number - 1", "number + 1", "0"])
 def test_an_edited_head_is_found(backend: Backend, change: str) -> None:
     attacker, _ = filled(backend)
@@ -535,6 +547,18 @@ def test_an_altered_assessment_is_found(backend: Backend, column: str, value: ob
     there = trail_of(report, "acme").assessments
     assert there is not None
     assert there.altered == 1
+
+
+def test_an_assessment_with_a_number_that_none_has_is_altered(tmp_path: Path) -> None:
+    path = str(tmp_path / "records.db")
+
+    async def scenario(store: Audited) -> None:
+        await store.add([row()], actor="key-a")
+        # PostgreSQL does not take it.
+        await asyncio.to_thread(Attacker(path).run, "UPDATE assessments SET score = $1", 2**40)
+        assert kinds(await verify(store, KEY, store.get_each)) == {"assessment.altered"}
+
+    play(SqliteStore(path), scenario)  # type: ignore[type-var]
 
 
 def test_an_altered_assessment_of_a_group_is_found(backend: Backend) -> None:

@@ -162,8 +162,8 @@ def test_a_folder_where_the_database_should_be_stops_the_start(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
-def test_an_address_other_than_loopback_is_refused(tmp_path: Path, host: str) -> None:
-    assert "loopback" in refused(tmp_path, HOST=host)
+def test_without_authentication_an_address_other_than_loopback_is_refused(tmp_path: Path, host: str) -> None:
+    assert "loopback" in refused(tmp_path, HOST=host, AUTH_ENABLED="false")
 
 
 def test_every_fault_of_the_settings_is_listed(tmp_path: Path) -> None:

@@ -51,9 +51,9 @@ def test_a_key_with_more_around_it_is_not_recognised(change: str) -> None:
     assert recognise(change.format(text, text).encode()) is None
 
 
-@pytest.mark.parametrize("environment", ["", "Live", "e" * 17, "a_b", "a-b", "ä", "a\n"])
+@pytest.mark.parametrize("environment", ["", "Live", "e" * 17, "a_b", "a-b", "a\n"])
 def test_an_environment_that_would_not_be_recognised_is_refused(environment: str) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="no name of an environment"):
         mint(environment)
 
 

@@ -28,6 +28,12 @@ CASES: list[tuple[Exception, int, str]] = [
     (errors.KeyReused(), 422, "idempotency-key-reused"),
     (errors.HeadersTooLarge(32768, 100), 431, "headers-too-large"),
     (errors.Unavailable("The store does not answer."), 503, "unavailable"),
+    (errors.Unauthorized(), 401, "unauthorized"),
+    (errors.Forbidden("keys"), 403, "forbidden"),
+    (errors.WrongEncoding("br"), 415, "wrong-encoding"),
+    (errors.BodyRefused([FAULT]), 422, "invalid-body"),
+    (errors.TooManyRequests("Too many requests.", 2.5), 429, "too-many-requests"),
+    (errors.Saturated(), 503, "saturated"),
     (RuntimeError("password=hunter2"), 500, "internal-error"),
 ]
 

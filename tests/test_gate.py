@@ -8,9 +8,14 @@ from typing import Any
 
 import pytest
 
-from app.edge.gate import QUIET_S, Answer, Gate
-from app.edge.request import Request
+from app.edge.admission import Admission
+from app.edge.authentication import Anyone
+from app.edge.gate import QUIET_S, Answer, Gate, Route
+from app.edge.rates import Rates
+from app.edge.request import Bodies, Request
 from app.errors import ProblemTable, Unavailable
+from app.limits.limiter import Limiter
+from app.store.trail import Act
 
 
 class Away:
@@ -20,11 +25,15 @@ class Away:
         async def endpoint(request: Request) -> Answer:
             raise Unavailable("The database does not answer.")
 
-        return endpoint
+        return Route(endpoint, None, None, 0, ())
 
 
 async def nothing() -> None:
     """Starts and stops nothing."""
+
+
+def unheard(_: Act) -> None:
+    """Nobody hears of acts here."""
 
 
 async def ask(gate: Gate, times: int) -> None:
@@ -49,7 +58,9 @@ def test_an_outage_is_logged_once_a_second_and_counted(
 ) -> None:
     now = 1000.0
     monkeypatch.setattr("app.edge.gate.time.monotonic", lambda: now)
-    gate = Gate(Away(), ProblemTable(), nothing, nothing)
+    rates = Rates(Limiter(None, 1))
+    guard = Anyone("default")
+    gate = Gate(Away(), ProblemTable(), guard, rates, Bodies(1.0), Admission(1, 1, 1.0), unheard, (), nothing, nothing)
     with caplog.at_level(logging.ERROR):
         asyncio.run(ask(gate, 500))
         assert len(caplog.records) == 1

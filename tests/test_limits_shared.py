@@ -41,9 +41,9 @@ class Timed:
     def __init__(self, valkey: Valkey) -> None:
         self._client = redis.Redis.from_url(valkey.url(DATABASE))
 
-    def take(self, takes: list[tuple[Allowance, int]], now_us: int) -> list[Taken]:
+    def take(self, takes: list[tuple[Allowance, int]], now_us: float) -> list[Taken]:
         batch = Batch(takes)
-        reply = self._client.execute_command("EVAL", TIMED, len(batch.keys), *batch.keys, batch.asked(), now_us)
+        reply = self._client.execute_command("EVAL", TIMED, len(batch.keys), *batch.keys, batch.asked(), repr(now_us))
         return batch.taken(answered(reply))
 
 
@@ -115,6 +115,18 @@ def test_what_is_no_bucket_is_a_full_one(valkey: Valkey, timed: Timed) -> None:
     client.close()
 
 
+def test_what_is_refused_is_granted_once_it_has_waited_as_it_was_told(timed: Timed) -> None:
+    for per_s in (1 / 3, 0.7, 3.0, 10 / 3, 7.3, 999.9):
+        whose, now_us = allowance(*own_buckets([bucket(per_s=per_s, burst=7)])), 1_000_000.0
+        assert all(one.granted for one in timed.take([(whose, 1)] * 7, now_us))
+        for cost in (1, 2, 7, 1, 3, 5):
+            (refused,) = timed.take([(whose, cost)], now_us)
+            assert not refused.granted
+            now_us += refused.wait_s * 1e6
+            assert not timed.take([(whose, cost)], now_us - 2 / per_s)[0].granted
+            assert timed.take([(whose, cost)], now_us)[0].granted
+
+
 async def granted(limiter: Limiter, whose: Allowance, times: int, cost: int = 1) -> int:
     """How many of so many requests at once are granted."""
     taken = await asyncio.gather(*(limiter.take(whose, cost) for _ in range(times)))
@@ -142,15 +154,18 @@ def test_two_processes_grant_the_rate_once_together_by_the_servers_clock(redis_u
         async with running(one, two, linked=False):
             limiters = [Limiter(pod.shared, 2) for pod in (one, two)]
             whose = allowance(bucket(per_s=2000, burst=2000))
-            count, last = 0, 40
-            started_s = asked_s = await server_time_s(one)
+            started_s = await server_time_s(one)
+            count = last = sum(await asyncio.gather(*(granted(limiter, whose, 20, cost=10) for limiter in limiters)))
+            # Until its first request, the bucket was full and gained nothing.
+            emptying_s = asked_s = await server_time_s(one)
             while asked_s < started_s + 0.5 or last == 40:
                 asked_s = await server_time_s(one)
                 last = sum(await asyncio.gather(*(granted(limiter, whose, 20, cost=10) for limiter in limiters)))
-                count += 10 * last
+                count += last
             ended_s = await server_time_s(one)
-            # The bucket was never full again, so nothing was lost, but for one request that is not refilled for yet.
-            assert (asked_s - started_s) * 2000 + 2000 - 20 < count <= (ended_s - started_s) * 2000 + 2000
+            # What is not enough for one more request may be left over.
+            assert (asked_s - emptying_s) * 2000 + 2000 - 20 < count * 10 <= (ended_s - started_s) * 2000 + 2000
+            assert [limiter.asked_here for limiter in limiters] == [0, 0]
             for limiter in limiters:
                 await limiter.close()
 

@@ -20,7 +20,6 @@ from app.edge.request import (
     GOOD_HOSTS,
     HEADER_LIMIT_BYTES,
     HEADER_LIMIT_COUNT,
-    METHODS,
     PATH_LIMIT_BYTES,
     Bodies,
     Request,
@@ -29,7 +28,6 @@ from app.edge.request import (
 from app.errors import (
     BodyTooLarge,
     HeadersTooLarge,
-    MethodUnknown,
     RequestMalformed,
     WrongEncoding,
     problem_answer,
@@ -221,21 +219,6 @@ def test_more_hosts_than_are_remembered_are_judged_alike() -> None:
 def test_another_version_of_http_is_refused(version: str) -> None:
     with pytest.raises(RequestMalformed, match=r"HTTP/1\.1"):
         read(http_version=version)
-
-
-@pytest.mark.parametrize("method", sorted(METHODS))
-def test_the_methods_that_some_path_answers_pass(method: str) -> None:
-    assert read(method=method).method == method
-
-
-@pytest.mark.parametrize(
-    "method", ["PUT", "PATCH", "TRACE", "CONNECT", "BREW", "get", "Post", "GET ", "", "G" * 1000, "PRI"]
-)
-def test_any_other_method_is_501(method: str) -> None:
-    request = made(method=method)
-    with pytest.raises(MethodUnknown) as refused:
-        request.read_head()
-    assert problem_answer(refused.value, request.id.decode())[0] == 501
 
 
 @pytest.mark.parametrize(

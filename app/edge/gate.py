@@ -160,7 +160,7 @@ class Gate:
             log.error(
                 "%s %s answered %d (request %s)", request.method, request.path, status, request_id, exc_info=error
             )
-        if status in (408, 413, 431, 501):
+        if status in (408, 413, 431):
             headers = [*headers, (b"connection", b"close")]
         return status, headers, body
 

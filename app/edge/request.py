@@ -14,7 +14,6 @@ from app.errors import (
     BodyTooLarge,
     BodyTooSlow,
     HeadersTooLarge,
-    MethodUnknown,
     RequestMalformed,
     WrongContentType,
     WrongEncoding,
@@ -41,7 +40,6 @@ GOOD_HOSTS = 64
 """How many are remembered, and not looked at again."""
 VERSIONS = frozenset(("1.1", "1.0", "1"))
 """Granian writes 1 for 1.0."""
-METHODS = frozenset(("GET", "HEAD", "POST", "DELETE", "OPTIONS"))
 
 ONCE = frozenset(
     (
@@ -90,7 +88,7 @@ class Disconnected(Exception):
 
 
 class Request:
-    """The head of a request. Raises RequestMalformed, HeadersTooLarge or MethodUnknown where it breaks HTTP.
+    """The head of a request. Raises RequestMalformed or HeadersTooLarge where it breaks HTTP.
 
     id: the caller's X-Request-ID where it is 1 to 128 characters of A-Za-z0-9._-, else one made here.
     content_length: bytes, or -1 where the body is chunked, or there is none.
@@ -159,7 +157,7 @@ class Request:
     def read_head(self) -> None:
         """Take what matters from the headers. The id is taken first, so that a refusal carries it too.
 
-        Raises RequestMalformed, HeadersTooLarge, MethodUnknown.
+        Raises RequestMalformed, HeadersTooLarge.
         """
         # PERF: benchmarks/test_service.py::test_head
         scope = self.scope
@@ -177,8 +175,6 @@ class Request:
             size_bytes += len(name) + len(value)
         if size_bytes > HEADER_LIMIT_BYTES or len(sent) > HEADER_LIMIT_COUNT:
             raise HeadersTooLarge(HEADER_LIMIT_BYTES, HEADER_LIMIT_COUNT)
-        if self.method not in METHODS:
-            raise MethodUnknown
         if len(found) != len(sent):
             _merge(found, sent)
         path, version, host = self.path, scope["http_version"], get(b"host")
