@@ -10,6 +10,7 @@ import logging
 import os
 import stat
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -27,8 +28,9 @@ from app.audit.export import COLUMNS, ENTRIES_A_PAGE, Format, export, safe_cell
 from app.audit.lines import line
 from app.audit.notes import DROPPED, MOST_A_WINDOW, Notes
 from app.audit.verification import verify
+from app.store.base import StoreUnavailable
 from app.store.chain import GENESIS
-from app.store.trail import SYSTEM_TENANT, Checkpoint, Head, act
+from app.store.trail import SYSTEM_TENANT, Act, Checkpoint, Head, act
 
 KEY = b"k" * 32
 FOREVER_S = 3600.0
@@ -142,6 +144,35 @@ def test_while_the_store_is_away_acts_are_kept_and_entered_when_it_is_back() -> 
             ("acme", "role.refused", {"number": 0}),
             ("acme", "role.refused", {"number": 1}),
             (SYSTEM_TENANT, DROPPED, {"dropped": 3}),
+        ]
+
+    asyncio.run(scenario())
+
+
+def test_acts_noted_while_others_fail_to_be_entered_join_them() -> None:
+    async def scenario() -> None:
+        trail = MemoryTrail()
+        notes = Notes(trail, SOON_S, most=2)
+        enter, failures = trail.note, 1
+
+        async def fail_once(acts: Sequence[Act]) -> None:
+            nonlocal failures
+            if failures:
+                failures -= 1
+                notes.note(refused)
+                for number in range(3):
+                    notes.note(act("acme", "role.refused", "key", number=number))
+                raise StoreUnavailable("the trail is away")
+            await enter(acts)
+
+        trail.note = fail_once  # type: ignore[method-assign]
+        notes.note(refused)
+        await until(lambda: len(trail.shelf.entries) == 3)
+        await notes.stop()
+        assert trail.told() == [
+            (SYSTEM_TENANT, "login.refused", {"address": "192.0.2.7", "reason": "unknown", "times": 2}),
+            ("acme", "role.refused", {"number": 0}),
+            (SYSTEM_TENANT, DROPPED, {"dropped": 2}),
         ]
 
     asyncio.run(scenario())

@@ -283,6 +283,7 @@ def test_of_taken_keys_only_what_the_first_recorded_is_told(backend: Backend) ->
         assert (await actors(store))[fresh.id] == "k7"
         entries = len(await whole(store))
         assert entries == 2
+        assert len(await store.segments("acme")) == 1
         # What records nothing is not told of.
         await store.add([late], receipt("k", late))
         await store.add([], receipt("o", None))
@@ -314,6 +315,8 @@ def test_of_refused_rows_nothing_is_told(backend: Backend) -> None:
         assert isinstance(refused, RowRefused)
         assert isinstance(keyed, RowRefused)
         assert await actors(store) == {one.id: "k1" for one in good}
+        await store.add([row()])
+        assert len(await store.segments("acme")) == 1
 
     backend.run(scenario)
 
@@ -336,6 +339,33 @@ def test_what_is_sent_again_is_told_of_once(backend: Backend) -> None:
         told = await actors(store)
         assert {told.pop(one.id) for one in (plain, keyed, *many)} == {"k1"}
         assert told == {fresh.id: "k3"}
+        assert len(await store.segments("acme")) == 1
+
+    backend.run(scenario)
+
+
+def test_an_entry_of_which_a_part_was_recorded_alone_is_told_of_as_it_is_on_record(backend: Backend) -> None:
+    rows = [row() for _ in range(40)]
+
+    async def scenario(store: Records) -> None:
+        assert await store.add_each(rows[36:], actor="k1") == [None] * 4
+        try:
+            await store.add(rows, actor="k2")
+        except RowRefused:
+            assert len(await actors(store)) == 4
+        else:
+            assert await actors(store) == {one.id: "k1" if one in rows[36:] else "k2" for one in rows}
+
+    backend.run(scenario)
+
+
+def test_two_rows_of_one_id_are_refused_together(backend: Backend) -> None:
+    mine = row()
+
+    async def scenario(store: Records) -> None:
+        with pytest.raises(RowRefused):
+            await store.add([mine, row(), msgspec.structs.replace(mine, score=1)])
+        assert await actors(store) == {}
 
     backend.run(scenario)
 
@@ -646,9 +676,10 @@ def test_heads_that_no_checkpoint_holds_are_found_of_segments_begun_since(backen
 class Faulty:
     """A connection to SQLite one of whose commits fails, before or after it took effect."""
 
-    def __init__(self, connection: sqlite3.Connection, faults: list[str]) -> None:
+    def __init__(self, connection: sqlite3.Connection, faults: list[str], code: int) -> None:
         self._connection = connection
         self._faults = faults
+        self._code = code
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
@@ -657,18 +688,24 @@ class Faulty:
         if sql == "COMMIT" and self._faults:
             if self._faults.pop() == "after":
                 self._connection.execute(sql)
-            raise sqlite3.OperationalError("disk I/O error")
+            error = sqlite3.OperationalError("as a test")
+            error.sqlite_errorcode = self._code
+            raise error
         return self._connection.execute(sql, *values)
 
 
+# After the one the connection is made anew, after the other it is not.
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL])
 @pytest.mark.parametrize("fault", ["before", "after"])
 @pytest.mark.parametrize("is_keyed", [False, True])
 def test_a_commit_of_the_file_that_fails_leaves_a_whole_trail(
-    fault: str, is_keyed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    code: int, fault: str, is_keyed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     faults: list[str] = []
     connect = sqlite_file.connect
-    monkeypatch.setattr("app.store.sqlite.connect", lambda *given, **named: Faulty(connect(*given, **named), faults))
+    monkeypatch.setattr(
+        "app.store.sqlite.connect", lambda *given, **named: Faulty(connect(*given, **named), faults, code)
+    )
     first, lost, after = row(), row(), row()
     kept = receipt("k", lost) if is_keyed else None
 
@@ -858,6 +895,25 @@ def test_work_and_its_acts_take_effect_once(faults: list[str], ends: str, ready:
     play(postgres_store(ready), scenario)
 
 
+def test_work_found_done_by_an_attempt_before_does_not_take_its_number_again(
+    ready: str, breaking: type[Breaking]
+) -> None:
+    done: list[bool] = []
+
+    async def work(session: Session) -> bool:
+        done.append(bool(done))
+        return done[-1]
+
+    async def scenario(store: PostgresStore) -> None:
+        breaking.faults.append("late")
+        breaking.late = True
+        assert await store._act(work, lambda again: [] if again else [act("acme", "a", "k")])
+        await store.note([act("acme", "b", "k")])
+        assert [one.act for one in await whole(store)] == ["a", "b"]
+
+    play(postgres_store(ready), scenario)
+
+
 def test_work_that_fails_or_has_no_acts_leaves_the_trail_as_it_is(ready: str) -> None:
     async def nothing(session: Session) -> str:
         return "nothing"
@@ -881,12 +937,19 @@ def test_work_that_fails_or_has_no_acts_leaves_the_trail_as_it_is(ready: str) ->
 
 
 def test_acts_and_group_commits_do_not_wait_for_each_other(ready: str) -> None:
+    async def work(session: Session) -> None:
+        await session.execute("SELECT 1")
+
     async def scenario(store: PostgresStore) -> None:
         rows = [row() for _ in range(200)]
         noting = [store.note([act("acme", "a", "k")]) for _ in range(20)]
-        await asyncio.gather(store.add_each(rows, actor="k1"), *noting)
+        acting = [store._act(work, [act("acme", "b", "k")]) for _ in range(20)]
+        await asyncio.gather(*noting, store.add_each(rows, actor="k1"), *acting)
         assert len(await actors(store)) == 200
-        assert len(await store.segments("acme")) == 2
+        # One of the group commits, one of all acts.
+        entries = await whole(store)
+        assert len({one.segment for one in entries}) == 2
+        assert sum(one.act in ("a", "b") for one in entries) == 40
 
     play(postgres_store(ready), scenario)
 

@@ -8,5 +8,4 @@ from collections.abc import Mapping
 
 def line(document: Mapping[str, object]) -> str:
     """The document without a line break. Control characters and all that is not ASCII are escaped."""
-    text = json.dumps(document, separators=(",", ":"))
-    return text.replace("\x7f", "\\u007f")
+    return json.dumps(document, separators=(",", ":"))

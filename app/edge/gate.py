@@ -12,7 +12,6 @@ from app.edge.authentication import Guard
 from app.edge.rates import Rates
 from app.edge.request import Bodies, Disconnected, Headers, Receive, Request, Scope, Send
 from app.errors import Forbidden, ProblemTable, RequestMalformed, clipped
-from app.keys import Principal
 from app.roles import Permission
 from app.store.trail import Act, act
 
@@ -103,7 +102,7 @@ class Gate:
                 principal = self._guard.known(request) or await self._guard.find(request)
                 request.principal = principal
                 if route.permission not in principal.permissions:
-                    raise self._forbidden(request, principal, route.permission)
+                    raise Forbidden(route.permission)
                 if principal.allowance is not None:
                     await self._rates.charge(request)
             if route.body_limit:
@@ -112,7 +111,13 @@ class Gate:
             if route.kind is None:
                 answer = await route.endpoint(request)
             else:
-                answer = await self._admitted(request, route.endpoint, route.kind)
+                place = self._admission.enter(route.kind)
+                if place is not None:
+                    await self._admission.wait(place)
+                try:
+                    answer = await route.endpoint(request)
+                finally:
+                    self._admission.leave()
             headers: Headers = [
                 *answer.headers,
                 *route.headers,
@@ -129,31 +134,14 @@ class Gate:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    async def _admitted(self, request: Request, endpoint: Endpoint, kind: int) -> Answer:
-        admission = self._admission
-        place = admission.enter(kind)
-        if place is not None:
-            await admission.wait(place)
-        try:
-            return await endpoint(request)
-        finally:
-            admission.leave()
-
-    def _forbidden(self, request: Request, principal: Principal, permission: Permission) -> Forbidden:
-        path = clipped(request.path, 120)
-        refused = act(
-            principal.tenant_id, "role.refused", principal.key_id,
-            method=request.method, path=path, permission=permission,
-        )  # fmt: skip
-        self._note(refused)
-        return Forbidden(permission)
-
     def _problem(self, error: Exception, request: Request) -> tuple[int, Headers, bytes]:
         request_id = request.id.decode("ascii")
         status, headers, body = self.problems.answer(error, request_id)
         headers += self._headers
         if status != 429:
             headers += request.fields
+        if isinstance(error, Forbidden):
+            self._note_refusal(request, error.permission)
         if status == 503:
             self._tell_of_refusal(request, request_id, error)
         elif status >= 500:
@@ -163,6 +151,11 @@ class Gate:
         if status in (408, 413, 431):
             headers = [*headers, (b"connection", b"close")]
         return status, headers, body
+
+    def _note_refusal(self, request: Request, permission: str) -> None:
+        caller = request.principal
+        told = {"method": request.method, "path": clipped(request.path, 120), "permission": permission}
+        self._note(act(caller.tenant_id, "role.refused", caller.key_id, (), **told))
 
     def _tell_of_refusal(self, request: Request, request_id: str, error: Exception) -> None:
         """Log a 503, and for a second after it only count the others: an outage has thousands."""
