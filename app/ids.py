@@ -5,6 +5,7 @@ The first 48 bits are Unix time in milliseconds, so the order of the bytes is th
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import struct
 import time
@@ -20,10 +21,24 @@ _VARIANT = 1 << 63
 _TAIL = (1 << 62) - 1
 _TIME_MS_END = 1 << 48
 
+_EPOCH = dt.datetime(1970, 1, 1)
+_MS = dt.timedelta(milliseconds=1)
+_CALENDAR_MS = ((dt.datetime.min - _EPOCH) // _MS, (dt.datetime.max - _EPOCH) // _MS)
+
 
 def now_ms() -> int:
     """Unix time in milliseconds."""
     return time.time_ns() // 1_000_000
+
+
+def instant(time_ms: int) -> str:
+    """A time as it is told: RFC 3339, UTC, to the millisecond. What lies beyond the calendar is its first or last.
+
+    time_ms: Unix time in milliseconds, of any size: a record that somebody altered is told too.
+    """
+    first_ms, last_ms = _CALENDAR_MS
+    moment = _EPOCH + min(max(time_ms, first_ms), last_ms) * _MS
+    return f"{moment.isoformat(timespec='milliseconds')}Z"
 
 
 class Uuid7:

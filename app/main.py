@@ -15,6 +15,7 @@ from app.api.assessments import Assessments
 from app.api.audit import AuditTrail
 from app.api.keys import KeyRing
 from app.api.models import Models
+from app.api.operations import PROFILE_EXAMPLE
 from app.api.overrides import OverridesOf
 from app.api.pages import fixed, health, problem
 from app.api.permissions import guarded
@@ -225,7 +226,7 @@ def bounded(deadline: Deadline, endpoint: Endpoint) -> Endpoint:
 
 async def _description(assessor: Assessor, base_url: str) -> dict[str, Answer]:
     """The API's description, with a real answer as its example, and its page."""
-    body = msgspec.json.encode(openapi.PROFILE_EXAMPLE)
+    body = msgspec.json.encode(PROFILE_EXAMPLE)
     made: Reply = await assessor.assess(
         "", read_profile(body), body, full=False, dry_run=True, keyed=None, actor="service"
     )

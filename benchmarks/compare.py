@@ -12,8 +12,9 @@ cached     this service, GET /v1/assessments/{id} of an assessment that the cach
 peer       FastAPI on Uvicorn with Pydantic, which validates the body and sends the same constant
 
 The service's edge is at work in all of its layers: key, role, the rates of key, tenant and service, admission, and for
-what is recorded the audit trail. Each server is a process with one worker. Rounds are interleaved, and a ratio is the median of the rounds' own ratios,
-so that a machine that grows slower is slower for all. The load generator has one thread on the same cores.
+what is recorded the audit trail. Each server is a process with one worker. Rounds are interleaved, and a ratio is the
+median of the rounds' own ratios, so that a machine that grows slower is slower for all. The load generator has one
+thread on the same cores.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from app.api.openapi import PROFILE_EXAMPLE
+from app.api.operations import PROFILE_EXAMPLE
 
 SEED = 20261123
 EXAMPLE = msgspec.json.encode(PROFILE_EXAMPLE)

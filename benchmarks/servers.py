@@ -4,9 +4,9 @@
         [--database-url URL] [--redis-url URL] [--key KEY]
 
 service: this service, with every layer of its edge at work: --key is let in, and limited by itself, its tenant and the
-whole service at rates that nothing reaches.  bare: an ASGI application on the same server with the same options, which reads the body with
-one `receive()` and sends a constant.  peer: FastAPI on Uvicorn with Pydantic, which validates the same body as fully
-and sends a constant.  The constant has --answer-bytes bytes.
+whole service at rates that nothing reaches.  bare: an ASGI application on the same server with the same options, which
+reads the body with one `receive()` and sends a constant.  peer: FastAPI on Uvicorn with Pydantic, which validates the
+same body as fully and sends a constant.  The constant has --answer-bytes bytes.
 """
 
 from __future__ import annotations
@@ -92,7 +92,12 @@ def load_bare(answer_bytes: int, _settings: settings.Settings) -> Bare:
 
 
 def run_service(
-    port: int, data_dir: Path, database_url: str | None = None, redis_url: str | None = None, key: str | None = None
+    port: int,
+    data_dir: Path,
+    database_url: str | None = None,
+    redis_url: str | None = None,
+    key: str | None = None,
+    limit: str = UNREACHED,
 ) -> None:
     options = {
         "server.host": HOST,
@@ -104,7 +109,7 @@ def run_service(
         "limits.tiers": f"measured {UNREACHED}",
         "limits.default_tier": "measured",
         "limits.tenant": UNREACHED,
-        "limits.service": UNREACHED,
+        "limits.service": limit,
     }
     loaded = settings.load(SECRETS, None, options)
     if key is not None:
@@ -135,12 +140,14 @@ def run_peer(port: int, answer_bytes: int) -> None:
 
 
 @contextlib.contextmanager
-def started(kind: str, data_dir: Path, answer_bytes: int = 0, stores: Stores | None = None) -> Iterator[str]:
+def started(
+    kind: str, data_dir: Path, answer_bytes: int = 0, stores: Stores | None = None, limit: str = UNREACHED
+) -> Iterator[str]:
     """A server in a process of its own, ready; ended with the block. Yields `http://host:port`. Raises ServerFailed."""
     data_dir.mkdir(parents=True, exist_ok=True)
     port = free_port()
     command = [sys.executable, str(Path(__file__)), kind, "--port", str(port), "--data-dir", str(data_dir)]
-    command += ["--answer-bytes", str(answer_bytes), "--key", KEY]
+    command += ["--answer-bytes", str(answer_bytes), "--key", KEY, "--limit", limit]
     if stores is not None:
         command += ["--database-url", stores.database_url, "--redis-url", stores.redis_url]
     log = data_dir / "server.log"
@@ -196,9 +203,11 @@ def main() -> None:
     parser.add_argument("--database-url")
     parser.add_argument("--redis-url")
     parser.add_argument("--key", help="an API key that the service knows")
+    parser.add_argument("--limit", default=UNREACHED, help="the rate of the whole service")
     options = parser.parse_args()
     if options.kind == "service":
-        run_service(options.port, options.data_dir, options.database_url, options.redis_url, options.key)
+        stores = (options.database_url, options.redis_url)
+        run_service(options.port, options.data_dir, *stores, options.key, options.limit)
     elif options.kind == "bare":
         run_bare(options.port, options.data_dir, options.answer_bytes)
     else:

@@ -91,8 +91,9 @@ class Client:
 def client(loop: asyncio.AbstractEventLoop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """The whole application, started, with its records in a temporary folder."""
     folder = tmp_path_factory.mktemp("data")
-    options = {"database.data_dir": folder, "logging.level": "error", "limits.tiers": "measured 1000000/s burst 1000000"}
-    chosen = settings.load(SECRETS, None, {**options, "limits.default_tier": "measured"}).settings
+    options = {"database.data_dir": folder, "logging.level": "error"}
+    rates = {"limits.tiers": "measured 1000000/s burst 1000000", "limits.default_tier": "measured"}
+    chosen = settings.load(SECRETS, None, {**options, **rates}).settings
     loop.run_until_complete(keep_key(chosen, tier=None))
     app = create_app(chosen)
     told: asyncio.Queue[dict[str, str]] = asyncio.Queue()

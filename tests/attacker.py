@@ -6,7 +6,6 @@ import asyncio
 import sqlite3
 from collections.abc import Iterable
 from typing import Any
-from uuid import UUID
 
 import asyncpg
 from databases import CALL_LIMIT_S
@@ -24,7 +23,7 @@ CHECKPOINT = "tenant_id, number, at_ms, entries, heads, previous, hash, mac"
 class Attacker:
     """Writes SQL past the service. place: a path of SQLite, or a URL of PostgreSQL.
 
-    In statements, values stand as $1, $2; ids are given and answered as 16 bytes, in PostgreSQL cast by `uuid`.
+    In statements, values stand as $1, $2; ids are 16 bytes.
     """
 
     def __init__(self, place: str) -> None:
@@ -53,17 +52,13 @@ class Attacker:
         rows: list[tuple[Any, ...]] = []
         connection = await asyncpg.connect(self.place, timeout=CALL_LIMIT_S, command_timeout=CALL_LIMIT_S)
         try:
+            await connection.set_type_codec("uuid", schema="pg_catalog", format="binary", encoder=bytes, decoder=bytes)
             async with connection.transaction():
                 for sql, *values in statements:
-                    records = await connection.fetch(sql, *map(self._id, values))
-                    rows = [tuple([one.bytes if isinstance(one, UUID) else one for one in each]) for each in records]
+                    rows = [tuple(record) for record in await connection.fetch(sql, *values)]
         finally:
             await connection.close()
         return rows
-
-    @staticmethod
-    def _id(value: object) -> object:
-        return UUID(bytes=value) if isinstance(value, bytes) and len(value) == 16 else value
 
     # What is there
 

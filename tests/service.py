@@ -46,7 +46,8 @@ SECRETS = {
 }
 MINTED = mint("test")
 KEY = MINTED.text
-"""The key that every service of the tests knows: of the tenant `default`, which may do everything, without a limit."""
+"""The key that every service of the tests knows: of TENANT, which may do everything, without a limit."""
+TENANT = "default"
 
 
 def example(name: str) -> Json:

@@ -600,5 +600,13 @@ def test_a_detail_that_is_no_json_any_more_is_exported_as_its_text() -> None:
     assert '"{""a"": \\xff' in exported(trail, "csv", "acme")
 
 
+@pytest.mark.parametrize("at_ms", [2**63 - 1, -(2**63)])
+def test_a_time_that_no_calendar_has_ends_no_export(at_ms: int) -> None:
+    trail = MemoryTrail()
+    asyncio.run(noted(trail, "acme", 2))
+    trail.shelf.entries[0] = msgspec.structs.replace(trail.shelf.entries[0], at_ms=at_ms)
+    assert len(exported(trail, "jsonl", "acme").splitlines()) == 2
+
+
 def test_a_line_is_plain_ascii() -> None:
     assert line({"a": "\x7f\n\x1b\u2028ä"}) == '{"a":"\\u007f\\n\\u001b\\u2028\\u00e4"}'

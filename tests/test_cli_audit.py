@@ -162,6 +162,8 @@ def test_each_fault_is_a_line_and_the_code_says_that_there_are_some(settings: di
     report = report_of(settings, code=5)
     assert [fault["tenant_id"] for fault in report["faults"]] == ["acme", "zeta"]
     assert said(settings, "verify", "--no-rows", "--tenant", "acme")
+    hostile.run("UPDATE audit_checkpoints SET at_ms = $1 WHERE tenant_id = 'acme'", 2**62)
+    assert "checkpoint.edited: tenant acme, checkpoint 3: " in said(settings, "verify", code=5)
 
 
 def test_what_a_checkpoint_kept_elsewhere_says_is_missed(settings: dict[str, str], tmp_path: Path) -> None:

@@ -154,7 +154,8 @@ def test_the_caller_is_told_of_every_bucket_with_a_name() -> None:
     )
     refused = taken_here(limiter, whose, 2)[0]
     assert not refused.granted
-    assert fields(whose, refused)[1] == (b"ratelimit", b'"key";r=398;t=1, "tenant";r=1;t=4')
+    # Two more are there in 2 s, and a refusal tells of no later time than Retry-After.
+    assert fields(whose, refused)[1] == (b"ratelimit", b'"key";r=398;t=1, "tenant";r=1;t=2')
 
 
 def test_of_a_bucket_in_debt_nothing_is_left() -> None:
@@ -166,7 +167,7 @@ def test_of_a_bucket_in_debt_nothing_is_left() -> None:
 def test_nothing_is_told_of_buckets_without_names_or_of_unknown_standing() -> None:
     silent, named = allowance(bucket()), allowance(bucket(name="key"), bucket("b", name="service"))
     assert fields(silent, Taken(True, 0.0, [(4, 1)])) == ()
-    assert fields(named, Taken(False, 1.0, [None, (0, 5)]))[1] == (b"ratelimit", b'"service";r=0;t=5')
+    assert fields(named, Taken(True, 0.0, [None, (0, 5)]))[1] == (b"ratelimit", b'"service";r=0;t=5')
     assert [name for name, _ in fields(named, Taken(False, 1.0, [None, None]))] == [b"ratelimit-policy"]
 
 

@@ -15,7 +15,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from app import errors, faults, wire
 from app.api import docs, openapi
-from app.api.openapi import OPERATIONS, Operation
+from app.api.operations import COMMON_PROBLEMS, OPERATIONS, Operation
 from app.api.permissions import RULES
 
 DOCUMENT: dict[str, Any] = msgspec.json.decode(openapi.encoded(openapi.document("1.2.3")))
@@ -146,7 +146,7 @@ def test_examples_can_be_sent_as_they_stand(operation: Operation) -> None:
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda o: o.name)
 def test_every_problem_is_described_with_its_type_and_the_request_id(operation: Operation) -> None:
     responses = described(operation)["responses"]
-    for exception in (*openapi.COMMON_PROBLEMS, *operation.problems):
+    for exception in (*COMMON_PROBLEMS, *operation.problems):
         kind = errors.KINDS[exception]
         response = responses[str(kind.status)]
         problem = response["content"]["application/problem+json"]

@@ -18,9 +18,8 @@ import pytest
 from databases import Postgres, Valkey, query
 from outage import Callers, held, prepared
 from proxy import ABORT, HOST, Proxy
-from service import KEY, Answer, Client, Crowd, Json, Service, named, serving, unique, wait_until
+from service import KEY, TENANT, Answer, Client, Crowd, Json, Service, named, serving, unique, wait_until
 
-from app.api.assessments import TENANT
 from app.cache.invalidation import CHANNEL
 from app.ids import now_ms
 from app.neighbours import Tiers, make_store

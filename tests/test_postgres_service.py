@@ -15,9 +15,8 @@ from databases import PASSWORD, PgBouncer, Postgres, database_name, query
 from outage import Callers, backends, claim, prepared, refused_in_time, timed, transaction
 from proxy import HOST, Proxy, reserve_port
 from records import receipt, row
-from service import KEY, Client, Crowd, Service, Wire, example, failed_start, named, serving, wait_until
+from service import KEY, TENANT, Client, Crowd, Service, Wire, example, failed_start, named, serving, wait_until
 
-from app.api.assessments import TENANT
 from app.ids import now_ms
 from app.store.postgres.link import Timeouts
 from app.store.postgres.partitions import Month

@@ -17,9 +17,8 @@ import redis
 from databases import Postgres, Valkey
 from outage import NOBODY, RECOVERY_LIMIT_S, Held, backends, held, prepared, refused_in_time, timed, unavailable
 from proxy import Proxy
-from service import Answer, Client, Crowd, Service, named, serving, unique, wait_until
+from service import TENANT, Answer, Client, Crowd, Service, named, serving, unique, wait_until
 
-from app.api.assessments import TENANT
 from app.cache.envelope import seal
 from app.cache.invalidation import CHANNEL
 

@@ -16,7 +16,7 @@ from schemathesis.specs.openapi.checks import negative_data_rejection, positive_
 from service import HOST, KEY, Client, Service, example, serving, unique
 
 from app import faults
-from app.api.openapi import OPERATIONS
+from app.api.operations import OPERATIONS
 
 Route = tuple[str, str]
 

@@ -22,7 +22,6 @@ from app.edge.gate import Answer
 from app.edge.request import Request
 from app.errors import ParameterRefused
 from app.faults import AuditQuery, CheckpointQuery, parse_query
-from app.keys.validity import instant
 from app.store.base import StoreUnavailable
 from app.store.chain import AuditEntry
 from app.store.trail import Checkpoint, Position, Trail
@@ -115,7 +114,7 @@ def _shown(entry: AuditEntry) -> wire.AuditEntry:
         id=f"{segment}-{entry.number}",
         segment=segment,
         number=entry.number,
-        at=instant(entry.at_ms),
+        at=ids.instant(entry.at_ms),
         act=entry.act,
         actor=entry.actor,
         # To the letter: the hash is of these bytes.
@@ -131,7 +130,7 @@ def _shown(entry: AuditEntry) -> wire.AuditEntry:
 def _checkpoint(checkpoint: Checkpoint) -> wire.Checkpoint:
     return wire.Checkpoint(
         number=checkpoint.number,
-        at=instant(checkpoint.at_ms),
+        at=ids.instant(checkpoint.at_ms),
         entries=checkpoint.entries,
         heads=[wire.SegmentHead(ids.text(head.segment), head.number, head.hash.hex()) for head in checkpoint.heads],
         previous=checkpoint.previous.hex(),

@@ -9,7 +9,6 @@ from app.edge.gate import JSON_TYPE, Answer
 from app.edge.request import Request
 from app.errors import NotFound, clipped
 from app.faults import Query, parse_query
-from app.keys.validity import instant
 from app.overrides import Overrides
 from app.profiles import read_body
 from app.store.access import StoredOverride
@@ -72,14 +71,14 @@ def shown(override: StoredOverride) -> wire.Override:
     return wire.Override(
         id=ids.text(override.id),
         assessment_id=ids.text(override.assessment_id),
-        created_at=instant(ids.time_ms(override.id)),
+        created_at=ids.instant(ids.time_ms(override.id)),
         level=wire.LEVELS[override.level],
         decision=wire.DECISIONS[override.decision],
         reason=override.reason,
         actor=override.actor,
         state=override.state,
         approver=override.approver,
-        approved_at=None if override.approved_ms is None else instant(override.approved_ms),
+        approved_at=None if override.approved_ms is None else ids.instant(override.approved_ms),
     )
 
 

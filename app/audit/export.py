@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import datetime as dt
 import io
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Literal
@@ -77,7 +76,7 @@ def safe_cell(text: str) -> str:
 def _told(entry: AuditEntry) -> dict[str, Any]:
     return {
         "tenant_id": entry.tenant_id,
-        "at": _instant(entry.at_ms),
+        "at": ids.instant(entry.at_ms),
         "act": entry.act,
         "actor": entry.actor,
         "detail": None,
@@ -100,10 +99,3 @@ def _detail(detail: bytes) -> Any:
         return msgspec.json.decode(detail)
     except ValueError:
         return detail.decode("utf-8", "backslashreplace")
-
-
-def _instant(time_ms: int) -> str:
-    return (_EPOCH + dt.timedelta(milliseconds=time_ms)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)

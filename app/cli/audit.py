@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from app import ids
 from app.audit import anchors
 from app.audit.anchors import Anchor, AnchorUnreadable, FileAnchor, Kept
 from app.audit.checkpoints import Checkpoints
@@ -170,7 +171,7 @@ def _told(report: Report) -> Iterator[str]:
 
 
 def _summary(trail: TrailReport) -> str:
-    last = f", the last is {trail.checkpoint} of {_instant(trail.checkpoint_ms)}" if trail.checkpoint_ms else ""
+    last = f", the last is {trail.checkpoint} of {ids.instant(trail.checkpoint_ms)}" if trail.checkpoint_ms else ""
     parts = [
         f"{_counted(trail.entries, 'entry')} in {_counted(trail.segments, 'segment')}",
         f"{_counted(trail.checkpoints, 'checkpoint')}{last}",
@@ -188,7 +189,3 @@ def _summary(trail: TrailReport) -> str:
 def _counted(count: int, thing: str) -> str:
     plural = "entries" if thing == "entry" else f"{thing}s"
     return f"{count} {thing if count == 1 else plural}"
-
-
-def _instant(time_ms: int) -> str:
-    return dt.datetime.fromtimestamp(time_ms / 1000, dt.UTC).isoformat(timespec="milliseconds")

@@ -176,7 +176,7 @@ def list_erasures(config: str | None, tenant_id: str, as_json: bool) -> None:
     """The notes of a tenant's erasures."""
     settings = setup.settings(config, {}).settings
     found = [
-        Note(_instant(one.erased_ms), one.business_sha256.hex(), one.assessments, one.reason)
+        Note(ids.instant(one.erased_ms), one.business_sha256.hex(), one.assessments, one.reason)
         for one in with_store(settings, lambda store: store.erasures(database_text("TENANT", tenant_id)))
     ]
     if as_json:
@@ -184,10 +184,6 @@ def list_erasures(config: str | None, tenant_id: str, as_json: bool) -> None:
         return
     rows = [(one.erased_at, one.business_sha256, _counted(one.assessments), one.reason) for one in found]
     write_rows(rows, f"nothing was erased for {printable(tenant_id)}")
-
-
-def _instant(time_ms: int) -> str:
-    return dt.datetime.fromtimestamp(time_ms / 1000, dt.UTC).isoformat(timespec="milliseconds")
 
 
 async def _ids_of(store: Kept, tenant_id: str, business_id: str) -> list[bytes]:

@@ -18,7 +18,7 @@ from app.credentials import recognise
 from app.errors import BodyRefused, Refusal, clipped
 from app.keys import Keyring, Keys, first_key
 from app.keys.shown import shown, shown_once
-from app.keys.validity import instant, permissions
+from app.keys.validity import permissions
 from app.neighbours import Tiers
 from app.roles import PERMISSIONS, ROLES, Permission, Role
 from app.secrets import Secrets, SecretsMissing, secrets_of
@@ -100,7 +100,9 @@ def revoke(config: str | None, tenant_id: str | None, named: str) -> None:
     assert key.revoked_ms is not None
     with Output() as out:
         if key.revoked_ms < now_ms:
-            out.write(f"the key {id} of {printable(key.tenant_id)} was revoked before, at {instant(key.revoked_ms)}\n")
+            out.write(
+                f"the key {id} of {printable(key.tenant_id)} was revoked before, at {ids.instant(key.revoked_ms)}\n"
+            )
         else:
             out.write(
                 f"revoked the key {id} of {printable(key.tenant_id)}: {printable(key.name)}; "
@@ -208,7 +210,7 @@ def _rights(key: StoredKey) -> str:
 
 
 def _until(key: StoredKey) -> str:
-    return "" if key.expires_ms is None else f", until {instant(key.expires_ms)}"
+    return "" if key.expires_ms is None else f", until {ids.instant(key.expires_ms)}"
 
 
 def _row(key: Key) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from app import ids
 from app.credentials import ID_CHARS, digest, mint
 from app.errors import BodyRefused, Conflict, Forbidden, NotFound, clipped
 from app.faults import pointer
-from app.keys.validity import instant, permissions, works
+from app.keys.validity import permissions, works
 from app.roles import PERMISSIONS, ROLES, Permission, Role, granted
 from app.settings.kinds import Malformed
 from app.settings.rates import RATE, parse_rate
@@ -159,7 +159,7 @@ class Keys:
         if old.expires_ms is not None:
             ends_ms = min(ends_ms, old.expires_ms)
         rotated = act(
-            old.tenant_id, "key.rotated", actor, id=id, name=old.name, successor=new_id, ends_at=instant(ends_ms)
+            old.tenant_id, "key.rotated", actor, id=id, name=old.name, successor=new_id, ends_at=ids.instant(ends_ms)
         )
         acts = (rotated, created(successor, actor))
         try:
@@ -194,7 +194,7 @@ def created(key: StoredKey, actor: str) -> Act:
         networks=key.networks or None,
         tier=key.tier,
         rate=key.rate,
-        expires_at=None if key.expires_ms is None else instant(key.expires_ms),
+        expires_at=None if key.expires_ms is None else ids.instant(key.expires_ms),
     )
 
 

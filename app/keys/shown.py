@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from app import wire
-from app.keys.validity import instant, permissions, works
+from app import ids, wire
+from app.keys.validity import permissions, works
 from app.roles import PERMISSIONS
 from app.store.access import StoredKey
 
@@ -33,7 +33,7 @@ def _members(key: StoredKey, now_ms: int) -> dict[str, Any]:
         "tier": key.tier,
         "rate": key.rate,
         "status": _status(key, now_ms),
-        "created_at": instant(key.created_ms),
+        "created_at": ids.instant(key.created_ms),
         "created_by": key.created_by,
         "expires_at": _instant(key.expires_ms),
         "revoked_at": _instant(key.revoked_ms),
@@ -48,4 +48,4 @@ def _status(key: StoredKey, now_ms: int) -> wire.KeyStatus:
 
 
 def _instant(time_ms: int | None) -> str | None:
-    return None if time_ms is None else instant(time_ms)
+    return None if time_ms is None else ids.instant(time_ms)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
-
 from app.roles import Permission, granted
 from app.store.access import StoredKey
 
@@ -16,9 +14,3 @@ def works(key: StoredKey, now_ms: int) -> bool:
 def permissions(key: StoredKey) -> frozenset[Permission]:
     """What the key may do."""
     return granted(key.role, key.scopes)
-
-
-def instant(time_ms: int) -> str:
-    """A time as it is told: RFC 3339, UTC, to the millisecond."""
-    moment = dt.datetime.fromtimestamp(time_ms / 1000, dt.UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -53,6 +53,10 @@ def fields(allowance: Allowance, taken: Taken) -> Fields:
     if not allowance.policy:
         return ()
     standings = taken.standings
+    if not taken.granted:
+        # A refusal names one time: that of its Retry-After.
+        wait_s = max(1, math.ceil(taken.wait_s))
+        standings = [known and (known[0], min(known[1], wait_s)) for known in standings]
     left = b", ".join([form % standing for place, form in allowance.forms if (standing := standings[place])])
     policy = (b"ratelimit-policy", allowance.policy)
     return (policy, (b"ratelimit", left)) if left else (policy,)

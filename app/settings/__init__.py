@@ -30,7 +30,6 @@ _ORDERED = (
     ("scaling.min_replicas", "scaling.max_replicas", True),
     ("server.body_limit", "server.batch_body_limit", True),
     ("server.request_deadline", "server.shutdown_grace", False),
-    ("concurrency.queue_wait", "server.request_deadline", True),
     ("database.timeout", "server.request_deadline", True),
     ("database.command_timeout", "database.timeout", True),
     ("database.statement_timeout", "database.command_timeout", True),
@@ -51,6 +50,9 @@ class Effective(Struct, frozen=True):
 
     value: Any
     origin: str
+
+    def __repr__(self) -> str:
+        return f"Effective(..., {self.origin!r})"
 
 
 class Loaded(Struct, frozen=True):

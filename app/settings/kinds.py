@@ -21,7 +21,8 @@ _SECONDS = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?")
 _SIZE = re.compile(rf"([0-9]{{1,15}}) ?({'|'.join(_SIZE_UNITS)})?")
 _HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _MODEL_ID = re.compile(r"[a-z][a-z0-9_-]{0,63}@[0-9]{1,6}\.[0-9]{1,6}\.[0-9]{1,6}")
-_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(?::[0-9]{1,5})?|https?://\[[0-9a-f:.]+\](?::[0-9]{1,5})?")
+_ORIGIN = re.compile(r"(https?)://([a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?")
+_PORTS = {"http": 80, "https": 443}
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _ENVIRONMENT = re.compile(r"[a-z0-9]{1,16}")
 SECRET_CHARS = 32
@@ -34,8 +35,8 @@ class Malformed(ValueError):
 
 @dataclass(frozen=True)
 class Kind:
-    """`parse` reads a text or raises Malformed, `show` writes a value so that `parse` reads it again,
-    `right` says what is accepted."""
+    """`parse` reads a text or raises Malformed, `show` writes a value so that `parse` reads it again, `right` says
+    what is accepted. A secret is shown as what `parse` refuses, so that nothing shown is ever taken for one."""
 
     parse: Callable[[str], Any]
     show: Callable[[Any], str]
@@ -182,21 +183,31 @@ def _model_id(text: str) -> str:
 
 
 def _networks(text: str) -> tuple[str, ...]:
-    found = []
-    for part in text.split(","):
-        try:
-            found.append(str(ipaddress.ip_network(part.strip())))
-        except ValueError:
-            raise Malformed(f"{quoted(part.strip())} is no network or address") from None
-    return tuple(found)
+    return tuple(_network(part.strip()) for part in text.split(","))
+
+
+def _network(text: str) -> str:
+    # Callers' addresses come without a zone, so a network with one would hold none of them.
+    if "%" in text:
+        raise Malformed(f"{quoted(text)} has a zone")
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as error:
+        bits = ": it has bits set behind its prefix" if "host bits" in str(error) else ""
+        raise Malformed(f"{quoted(text)} is no network or address{bits}") from None
 
 
 def _origins(text: str) -> tuple[str, ...]:
-    origins = tuple(part.strip().lower() for part in text.split(","))
-    for origin in origins:
-        if not _ORIGIN.fullmatch(origin):
-            raise Malformed(f"{quoted(origin)} is no origin")
-    return origins
+    return tuple(_origin(part.strip().lower()) for part in text.split(","))
+
+
+def _origin(text: str) -> str:
+    """The origin as browsers send it: without the port that its scheme has anyway."""
+    match = _ORIGIN.fullmatch(text)
+    if match is None or (match[3] and not 1 <= int(match[3]) <= 65535):
+        raise Malformed(f"{quoted(text)} is no origin")
+    scheme, host, port = match.groups()
+    return f"{scheme}://{host}" if port is None or int(port) == _PORTS[scheme] else f"{scheme}://{host}:{int(port)}"
 
 
 def _secret(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from math import ceil
 from types import MappingProxyType
 from typing import NamedTuple
@@ -15,7 +16,9 @@ UNLIMITED = "unlimited"
 
 _RATE = re.compile(r"([0-9]{1,7}(?:\.[0-9]{1,3})?)/(s|min|h)(?:\s+burst\s+([0-9]{1,7}))?")
 _TIER = re.compile(r"([a-z][a-z0-9_-]{0,31})\s+(.+)")
-_SECONDS = {"s": 1, "min": 60, "h": 3600}
+_UNITS_S = {"s": 1, "min": 60, "h": 3600}
+_PARTS = 1000
+"""Of a request, the finest that a text can give."""
 
 
 class Rate(NamedTuple):
@@ -41,7 +44,8 @@ def parse_rate(text: str) -> Rate | None:
     match = _RATE.fullmatch(text)
     if match is None:
         raise Malformed(f"{quoted(text)} is not a rate")
-    per_s = float(match[1]) / _SECONDS[match[2]]
+    # One division of whole numbers, so that texts of the same rate give the same number.
+    per_s = int(Decimal(match[1]) * _PARTS) / (_UNITS_S[match[2]] * _PARTS)
     burst = int(match[3]) if match[3] else max(1, ceil(per_s))
     if not 0 < per_s <= MOST_PER_S or not 1 <= burst <= MOST_PER_S:
         raise Malformed(f"{quoted(text)} is out of range")
@@ -49,14 +53,14 @@ def parse_rate(text: str) -> Rate | None:
 
 
 def show_rate(rate: Rate | None) -> str:
-    """The text that reads as the same rate."""
+    """The text that reads as the same rate. Raises ValueError for a rate that `parse_rate` never gives."""
     if rate is None:
         return UNLIMITED
-    for unit, seconds in _SECONDS.items():
-        number = round(rate.per_s * seconds, 3)
-        if number >= 0.001 and abs(number / seconds - rate.per_s) <= 1e-9 * rate.per_s:
-            return f"{number:.3f}".rstrip("0").rstrip(".") + f"/{unit} burst {rate.burst}"
-    return f"{rate.per_s:.3f}/s burst {rate.burst}"
+    for unit, seconds in _UNITS_S.items():
+        parts = round(rate.per_s * seconds * _PARTS)
+        if parts and parts / (seconds * _PARTS) == rate.per_s:
+            return f"{Decimal(parts) / _PARTS:f}/{unit} burst {rate.burst}"
+    raise ValueError(f"no text gives {rate.per_s} requests a second")
 
 
 def _parse_tiers(text: str) -> Mapping[str, Rate | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,6 +17,12 @@ FILE_LIMIT_BYTES = 1 << 20
 
 _ALIASES = {f"{name.partition('.')[0]}.{key.alias}": name for name, key in KEYS.items() if key.alias}
 _NAMES = {**{name: name for name in KEYS}, **_ALIASES}
+
+# A value may be a secret, so no message repeats what can be one: an unquoted value that begins with * or ! is an alias
+# or a tag to YAML, and one whose colon lacks its space is the rest of a key.
+_REPEATED = re.compile(r" '[\w!-]{2,}'")
+_NO_WORD = re.compile(r"[^\w.<>-]")
+_LONGEST_WORD = 64
 
 
 class Fault(Struct, frozen=True):
@@ -82,7 +89,8 @@ def _from_text(text: str, path: str) -> Iterator[Given | Fault]:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        yield Fault(f"file {path}{line}", f"not readable as YAML: {error.problem}", "correct the line")
+        problem = _REPEATED.sub("", error.problem or "")
+        yield Fault(f"file {path}{line}", f"not readable as YAML: {problem}", "correct the line")
         return
     except yaml.YAMLError as error:
         yield Fault(f"file {path}", f"not readable as YAML: {str(error).splitlines()[0]}", "remove the character")
@@ -126,7 +134,7 @@ def _entries(node: yaml.Node, section: str, path: str) -> Iterator[tuple[str | F
         if not isinstance(key, yaml.ScalarNode):
             yield Fault(origin, "a key must be a name", "give one word"), value, origin
             continue
-        name = f"{section}.{key.value}" if section else key.value
+        name = f"{section}.{_named(key.value)}" if section else _named(key.value)
         meant = _NAMES.get(name, name)
         if meant in first_line:
             problem = f"given twice, first on line {first_line[meant]}"
@@ -134,6 +142,12 @@ def _entries(node: yaml.Node, section: str, path: str) -> Iterator[tuple[str | F
             continue
         first_line[meant] = line
         yield name, value, origin
+
+
+def _named(key: str) -> str:
+    """A key of a file as messages name it: the beginning alone of what is no word."""
+    word = _NO_WORD.split(key, maxsplit=1)[0][:_LONGEST_WORD]
+    return key if word == key else f"{word}..."
 
 
 def _is_null(node: yaml.Node) -> bool:

@@ -56,7 +56,10 @@ class Key(Struct, frozen=True):
 
 
 class Section(Struct, frozen=True, kw_only=True):
-    """Base of the sections."""
+    """Base of the sections. Some hold secrets; what may be shown of them is `app.settings.effective`."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(...)"
 
 
 class Server(Section, frozen=True, kw_only=True):
