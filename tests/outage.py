@@ -33,6 +33,9 @@ PAUSE_S = 0.02
 NOBODY = "01890000-0000-7000-8000-000000000000"
 """The id of no assessment."""
 
+LATER_THREADS = 1
+"""Of a worker, besides those that it has from its start: one tells the log of a checkpoint of the audit trail."""
+
 
 def prepare(url: str, since: Month | None = None) -> str:
     """Make the tables, and the partitions of the months since then, this one and the next; the URL again."""

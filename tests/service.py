@@ -236,10 +236,14 @@ class Service:
         return self._process
 
     def start(self, **settings: str) -> Service:
-        """Start a process and wait until it answers. settings: for this start, over those of the service."""
+        """Start a process that knows KEY and wait until it answers. settings: for this start, over the service's."""
+        asyncio.run(keep_key(load(environment({**self.settings, **settings})).settings))
+        return self.launch(**settings)
+
+    def launch(self, **settings: str) -> Service:
+        """The same, with the keys that there are."""
         self.port = free_port()
         told = environment({**self.settings, "PORT": str(self.port), **settings})
-        asyncio.run(keep_key(load(told).settings))
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 COMMAND,

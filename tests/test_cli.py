@@ -314,19 +314,37 @@ def test_models_are_listed(tmp_path: Path) -> None:
 def test_config_prints_every_value_and_its_origin(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("server: {backlog: 2048}\n")
-    variables = {"CACHE_TTL": "300", "REDIS_URL": "redis://me:secret@cache:6379/0"}
+    secret = "hunter2" * 5
+    variables = {
+        "CACHE_TTL": "300",
+        "REDIS_URL": "redis://me:hunter2@cache:6379/0",
+        "KEY_HASH_SECRET": secret,
+        "AUDIT_SIGNING_KEY": secret,
+        "TRUSTED_PROXIES": "10.0.0.0/8,192.0.2.7",
+    }
     done = run("config", "--config", file, **variables)
     lines = dict(line.split(maxsplit=1) for line in done.stdout.decode().splitlines())
     assert lines["server.backlog"].split(maxsplit=1) == ["2048", f"file {file}:1"]
     assert lines["cache.ttl"].split(maxsplit=1) == ["5m", "environment CACHE_TTL"]
     assert lines["server.port"].split() == ["8080", "default"]
     assert lines["database.url"].split() == ["-", "default"]
-    assert b"secret" not in done.stdout
-    as_json = json.loads(run("config", "--config", file, "--json", **variables).stdout)
+    assert lines["auth.key_hash_secret"].split(maxsplit=1) == ["***", "environment KEY_HASH_SECRET"]
+    assert lines["server.trusted_proxies"].startswith("10.0.0.0/8, 192.0.2.7/32  ")
+    listed = run("config", "--config", file, "--json", **variables)
+    assert b"hunter2" not in done.stdout + done.stderr + listed.stdout + listed.stderr
+    as_json = json.loads(listed.stdout)
     assert as_json["config_file"] == str(file)
     values = {entry["name"]: entry["value"] for entry in as_json["settings"]}
     assert values.keys() == lines.keys()
     assert (values["cache.ttl"], values["database.url"]) == ("5m", None)
+    assert (values["audit.signing_key"], values["limits.default_tier"]) == ("***", "standard")
+
+
+def test_a_secret_that_is_refused_is_not_repeated() -> None:
+    done = run("config", KEY_HASH_SECRET="hunter2", AUDIT_SIGNING_KEY="hunter2\N{SNOWMAN}" * 8)
+    assert (done.returncode, done.stdout) == (3, b"")
+    assert done.stderr.count(b"32 printable ASCII characters or more") == 2
+    assert b"hunter2" not in done.stderr
 
 
 def served(monkeypatch: pytest.MonkeyPatch, error: Exception | None) -> list[Any]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
+import re
 import uuid
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.ids import Uuid7, ceiling, floor, now_ms, parse, text, time_ms
+from app.ids import Uuid7, ceiling, floor, instant, now_ms, parse, text, time_ms
+
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 def test_an_id_is_a_uuid_of_version_7_with_the_time_of_its_making() -> None:
@@ -90,3 +94,17 @@ def test_a_time_that_no_id_can_hold_is_refused(ms: int) -> None:
     for bound in (floor, ceiling):
         with pytest.raises(ValueError, match="must be 0 to"):
             bound(ms)
+
+
+@given(st.datetimes(timezones=st.just(dt.UTC)))
+def test_a_time_is_told_to_the_millisecond_in_utc(moment: dt.datetime) -> None:
+    told = instant((moment - EPOCH) // dt.timedelta(milliseconds=1))
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", told)
+    assert dt.datetime.fromisoformat(told) == moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def test_a_time_beyond_the_calendar_is_told_as_its_end() -> None:
+    assert instant(0) == "1970-01-01T00:00:00.000Z"
+    for ms in (time_ms(ceiling(2**48 - 1)), 2**63 - 1):
+        assert instant(ms) == "9999-12-31T23:59:59.999Z"
+    assert instant(-(2**63)) == "0001-01-01T00:00:00.000Z"

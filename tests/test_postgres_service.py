@@ -15,9 +15,24 @@ from databases import PASSWORD, PgBouncer, Postgres, database_name, query
 from outage import Callers, backends, claim, prepared, refused_in_time, timed, transaction
 from proxy import HOST, Proxy, reserve_port
 from records import receipt, row
-from service import KEY, TENANT, Client, Crowd, Service, Wire, example, failed_start, named, serving, wait_until
+from service import (
+    KEY,
+    TENANT,
+    Client,
+    Crowd,
+    Service,
+    Wire,
+    environment,
+    example,
+    failed_start,
+    keep_key,
+    named,
+    serving,
+    wait_until,
+)
 
 from app.ids import now_ms
+from app.settings import load
 from app.store.postgres.link import Timeouts
 from app.store.postgres.partitions import Month
 
@@ -61,8 +76,9 @@ def test_a_start_asks_a_server_again_that_does_not_answer_at_once(url: str, post
     with Proxy(postgres.port) as proxy, ThreadPoolExecutor(1) as starter:
         proxy.black_hole()
         service = Service(tmp_path, DATABASE_URL=url.replace(f":{postgres.port}/", f":{proxy.port}/"))
+        asyncio.run(keep_key(load(environment({**service.settings, "DATABASE_URL": url})).settings))
         try:
-            starting = starter.submit(service.start)
+            starting = starter.submit(service.launch)
             wait_until(lambda: proxy.accepted >= 2, "it asks again")
             proxy.heal()
             starting.result().client().recorded(named("Patient Ltd"))

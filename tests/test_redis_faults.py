@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from statistics import quantiles
 from typing import Any, NamedTuple
@@ -15,7 +16,18 @@ from typing import Any, NamedTuple
 import pytest
 import redis
 from databases import Postgres, Valkey
-from outage import NOBODY, RECOVERY_LIMIT_S, Held, backends, held, prepared, refused_in_time, timed, unavailable
+from outage import (
+    LATER_THREADS,
+    NOBODY,
+    RECOVERY_LIMIT_S,
+    Held,
+    backends,
+    held,
+    prepared,
+    refused_in_time,
+    timed,
+    unavailable,
+)
 from proxy import Proxy
 from service import TENANT, Answer, Client, Crowd, Service, named, serving, unique, wait_until
 
@@ -35,6 +47,9 @@ DATABASE_CONNECTIONS = 4
 
 ANSWER_LIMIT_S = 1.0
 """The longest that anybody waits, whatever becomes of Redis."""
+
+REVOCATION_LIMIT_S = 5.0
+"""The longest that a key works on which was revoked where this pod cannot see it."""
 
 UNHELD_S = 0.1
 """Nine of ten are answered sooner while the breaker is open. Who waits for Redis in vain waits three times as long."""
@@ -159,7 +174,7 @@ def steady(pod: Pod) -> Iterator[Load]:
         pod.wait_until_it_listens()
         wait_until(lambda: pod.held().files <= before.files, "nothing is left open", RECOVERY_LIMIT_S)
         after = pod.held()
-        assert after.threads <= before.threads
+        assert after.threads <= before.threads + LATER_THREADS
         assert after.memory_bytes <= before.memory_bytes + GROWTH_BYTES
 
 
@@ -314,7 +329,13 @@ def test_without_database_and_redis_a_pod_answers_until_it_knows_and_then_says_s
     for path in (f"/v1/assessments/{id}", f"/v1/assessments/{unknown.ids[0]}", "/v1/assessments"):
         refused_in_time(lambda: client.get(path))  # noqa: B023
     refused_in_time(lambda: client.assess(named("Late Ltd")))
-    assert client.assess(named("Dry Ltd"), dry_run=True).status == 200
+    # Nor can it know whose a key is: of that it hears over the same link.
+    dry = partial(client.assess, named("Dry Ltd"), dry_run=True)
+    wait_until(
+        lambda: dry().status != 200, "a key that may have been revoked is no longer believed", REVOCATION_LIMIT_S
+    )
+    refused_in_time(dry)
+    assert client.get("/health").status == 200
     heal(two.postgres)
     heal(two.valkey)
     for each in (client, two.two.client()):

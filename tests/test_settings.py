@@ -13,8 +13,9 @@ from configuration import POSTGRES, value_of, write
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.settings import DEFAULTS_FILE, effective, load
-from app.settings.kinds import mask_url
+from app.settings import DEFAULTS_FILE, SettingsError, effective, load
+from app.settings.kinds import SECRET, mask_url
+from app.settings.rates import Rate
 from app.settings.tree import KEYS
 
 ROOT = Path(__file__).parent.parent
@@ -53,9 +54,30 @@ OTHER: dict[str, tuple[str, Any]] = {
     "server.shutdown_grace": ("1m", 60.0),
     "server.body_limit": ("2MiB", 2 * 1024 * 1024),
     "server.batch_body_limit": ("16 MiB", 16 * 1024 * 1024),
+    "server.trusted_proxies": (
+        "10.1.0.0/16, 2001:DB8::/32,192.0.2.7",
+        ("10.1.0.0/16", "2001:db8::/32", "192.0.2.7/32"),
+    ),
+    "server.cors_origins": (
+        "https://App.example.com:443, http://localhost:3000",
+        ("https://app.example.com", "http://localhost:3000"),
+    ),
+    "server.behind_tls": ("yes", True),
     "concurrency.max_concurrent_requests": ("2000", 2000),
+    "concurrency.max_queue": ("50", 50),
+    "concurrency.queue_wait": ("2500ms", 2.5),
     "concurrency.worker_pool_size": ("7", 7),
     "concurrency.goroutine_limit": ("500", 500),
+    "auth.enabled": ("off", False),
+    "auth.key_hash_secret": ("hunter2 hunter2 hunter2 hunter2 .", "hunter2 hunter2 hunter2 hunter2 ."),
+    "auth.environment": ("test1", "test1"),
+    "auth.failures": ("6/h burst 3", Rate(6 / 3600, 3)),
+    "limits.tiers": ("standard 5/s, own unlimited", {"standard": Rate(5.0, 5), "own": None}),
+    "limits.default_tier": ("high", "high"),
+    "limits.tenant": ("30/min  burst 7", Rate(0.5, 7)),
+    "limits.service": ("2.5/s", Rate(2.5, 3)),
+    "audit.signing_key": ("hunter2hunter2hunter2hunter2hunter2", "hunter2hunter2hunter2hunter2hunter2"),
+    "audit.checkpoint_every": ("250ms", 0.25),
     "database.url": ("sqlite:////srv/kyb/records.db", "sqlite:////srv/kyb/records.db"),
     "database.direct_url": ("postgresql://owner@db/kyb", "postgresql://owner@db/kyb"),
     "database.pooler": ("PgBouncer", "pgbouncer"),
@@ -107,6 +129,8 @@ OTHER: dict[str, tuple[str, Any]] = {
 
 BESIDE = {"database.direct_url": POSTGRES, "database.pooler": POSTGRES}
 
+SECRETS = [name for name, key in KEYS.items() if key.kind is SECRET]
+
 
 def beside(name: str) -> dict[str, str]:
     return BESIDE.get(name, {})
@@ -148,6 +172,29 @@ class TestDefaults:
         assert (breaker.window, breaker.min_calls, breaker.open_for, breaker.probes) == (10.0, 10, 2.0, 3)
         assert (settings.retry.budget_percent, settings.retry.attempts) == (10, 2)
         assert (settings.idempotency.ttl, settings.idempotency.wait) == (86_400.0, 0.5)
+
+    def test_who_may_call_and_how_much(self) -> None:
+        settings = load({}).settings
+        assert (settings.server.trusted_proxies, settings.server.cors_origins, settings.server.behind_tls) == (
+            None,
+            None,
+            False,
+        )
+        concurrency, auth, limits = settings.concurrency, settings.auth, settings.limits
+        assert (concurrency.max_concurrent_requests, concurrency.max_queue, concurrency.queue_wait) == (
+            1000,
+            20_000,
+            1.5,
+        )
+        assert (auth.enabled, auth.key_hash_secret, auth.environment) == (True, None, "live")
+        assert auth.failures == Rate(1.0, 30)
+        assert dict(limits.tiers) == {
+            "standard": Rate(200.0, 400),
+            "high": Rate(2000.0, 4000),
+            "unlimited": None,
+        }
+        assert (limits.default_tier, limits.tenant, limits.service) == ("standard", None, None)
+        assert (settings.audit.signing_key, settings.audit.checkpoint_every) == (None, 1.0)
 
     def test_every_variable_is_named_in_the_packaged_file(self) -> None:
         text = DEFAULTS_FILE.read_text()
@@ -252,8 +299,9 @@ class TestSources:
         path = write(tmp_path, f"database:\n  url: {nothing}\nscaling:\n  max_replicas: {nothing}\n")
         settings = load({}, path).settings
         assert (settings.database.url, settings.scaling.max_replicas) == (None, None)
-        nothings = {"DATABASE_URL": "", "DATABASE_DIRECT_URL": "", "REDIS_URL": "", "MODEL_PATH": ""}
-        assert load(nothings).settings.redis.url is None
+        nothings = {str(key.env): "" for key in KEYS.values() if key.optional}
+        loaded = load(nothings)
+        assert {value_of(loaded, name) for name, key in KEYS.items() if key.optional} == {None}
 
     def test_nothing_depends_on_the_working_directory(self, tmp_path: Path) -> None:
         write(tmp_path, "server: {port: 1}")
@@ -275,12 +323,40 @@ class TestShown:
         assert ("server.body_limit", "1MiB", "default") in rows
         assert ("database.url", "", "default") in rows
 
-    @pytest.mark.parametrize("name", KEYS)
+    @pytest.mark.parametrize("name", [name for name in KEYS if name not in ("redis.url", *SECRETS)])
     def test_what_is_shown_reads_as_the_same_value(self, name: str) -> None:
         text, value = OTHER[name]
         kind = KEYS[name].kind
-        if name != "redis.url":
-            assert kind.parse(kind.show(value)) == kind.parse(text) == value
+        assert kind.parse(kind.show(value)) == kind.parse(text) == value
+
+    def test_the_tiers_are_shown_as_they_are_written(self) -> None:
+        rows = {name: value for name, value, _ in effective(load({"RATE_TIERS": "standard 30/min,own  unlimited"}))}
+        assert rows["limits.tiers"] == "standard 0.5/s burst 1, own unlimited"
+        assert rows["auth.failures"] == "1/s burst 30"
+
+    def test_what_pods_share_is_secret(self) -> None:
+        assert SECRETS == ["auth.key_hash_secret", "audit.signing_key"]
+
+    @pytest.mark.parametrize("name", SECRETS)
+    def test_what_a_secret_is_shown_as_is_never_taken_for_one(self, name: str) -> None:
+        text, value = OTHER[name]
+        assert KEYS[name].kind.show(value) == "***"
+        assert (name, "***", f"option {KEYS[name].option}") in effective(load({}, overrides={name: text}))
+        with pytest.raises(SettingsError):
+            load({}, overrides={name: "***"})
+
+    @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=32))
+    def test_no_secret_is_shown(self, secret: str) -> None:
+        loaded = load({str(KEYS[name].env): secret for name in SECRETS})
+        assert {value_of(loaded, name) for name in SECRETS} == {secret}
+        assert secret not in str(effective(loaded))
+
+    def test_a_structure_printed_by_mistake_shows_no_secret(self) -> None:
+        environ = {str(KEYS[name].env): f"hunter2{'x' * 32}" for name in SECRETS}
+        loaded = load({**environ, "REDIS_URL": "redis://:hunter2@cache", "DATABASE_URL": "postgresql://a:hunter2@b/c"})
+        for thing in (loaded, loaded.settings, loaded.settings.auth, loaded.origins, loaded.origins[SECRETS[0]]):
+            assert "hunter2" not in f"{thing!r} {thing!s}"
+        assert f"environment {KEYS[SECRETS[0]].env}" in repr(loaded.origins[SECRETS[0]])
 
     def test_no_password_is_shown(self) -> None:
         rows = {

@@ -8,7 +8,7 @@ import pytest
 from configuration import POSTGRES, value_of, write
 
 from app.settings import Fault, SettingsError, load
-from app.settings.kinds import show_duration
+from app.settings.kinds import SECRET_CHARS, show_duration
 from app.settings.tree import KEYS
 
 # For every setting a text that it does not take.
@@ -56,7 +56,9 @@ class TestFaults:
             "cache: {ttl: .inf}\n"
             "scaling: {min_replicas: 9, max_replicas: 3}\n"
             "logging: {level: [info]}\n"
-            "port: 80\n",
+            "port: 80\n"
+            "auth: {enabled: no, key_hash_secret: hunter2}\n"
+            "limits: {default_tier: gold}\n",
         )
         faults = faults_of({"MAX_CONCURRENT_REQUESTS": "1e400", "DB_IDLE_CONNECTIONS": "101"}, path, server__porr=1)
         start = f"file {path}"
@@ -64,8 +66,6 @@ class TestFaults:
             [
                 ":2: server.prot: unknown key; did you mean server.port?",
                 ':3: server.port: "eighty" is not a whole number; give a whole number from 1 to 65535',
-                ":4: server.host: until there is authentication the service binds to loopback only, not to 0.0.0.0; "
-                "give 127.0.0.1, ::1 or localhost",
                 ":6: server.workers: given twice, first on line 5; remove one of the two",
                 ":7: databse: unknown section; did you mean database?",
                 ":8: redis: must be a mapping; give keys and values, of redis.url, redis.pool_size, "
@@ -77,6 +77,12 @@ class TestFaults:
                 f"({start}:11); give at most 3, or change scaling.max_replicas",
                 ":12: logging.level: must be a single value; give one of debug, info, warning, error, critical",
                 ":13: port: unknown section; did you mean server.port?",
+                ":14: auth.enabled: without authentication the service binds to loopback only, not to 0.0.0.0; "
+                "give true, or server.host 127.0.0.1",
+                ":14: auth.key_hash_secret: it must have 32 printable ASCII characters or more; "
+                "give 32 characters or more, such as the output of openssl rand -hex 32",
+                ":15: limits.default_tier: there is no tier gold in limits.tiers (default); "
+                "give one of standard, high, unlimited",
                 'environment MAX_CONCURRENT_REQUESTS: "1e400" is not a whole number; '
                 "give a whole number from 1 to 1000000",
                 "environment DB_IDLE_CONNECTIONS: database.min_connections: 101 does not go with "
@@ -150,12 +156,118 @@ class TestFaults:
         assert "CACHE_TTL" in only_fault({"CACHE_TTL": text})
 
     @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.8.7", "localhost", "LOCALHOST", "::1"])
-    def test_loopback_may_be_bound(self, host: str) -> None:
-        assert load({"HOST": host}).settings.server.host == host
+    def test_loopback_may_be_bound_without_authentication(self, host: str) -> None:
+        for enabled in ("true", "false"):
+            assert load({"HOST": host, "AUTH_ENABLED": enabled}).settings.server.host == host
 
     @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "example.org", "localhost.example.org", "127.1"])
-    def test_nothing_but_loopback_may_be_bound(self, host: str) -> None:
-        assert "binds to loopback only" in only_fault({"HOST": host})
+    def test_what_lies_beyond_loopback_is_bound_only_with_authentication(self, host: str) -> None:
+        assert load({"HOST": host}).settings.server.host == host
+        fault = only_fault({"HOST": host, "AUTH_ENABLED": "false"})
+        assert fault == (
+            f"environment AUTH_ENABLED: auth.enabled: without authentication the service binds to loopback only, "
+            f"not to {host}; give true, or server.host 127.0.0.1"
+        )
+
+    @pytest.mark.parametrize("text", ["hunter2", "hunter2" + "x" * 24, "hunter2" + "ü" * 40, "hunter2\t" + "x" * 40])
+    @pytest.mark.parametrize("name", ["auth.key_hash_secret", "audit.signing_key"])
+    def test_a_secret_has_32_characters_and_no_fault_repeats_it(self, name: str, text: str, tmp_path: Path) -> None:
+        section, key = name.split(".")
+        path = write(tmp_path, f'{section}:\n  {key}: "{text}"\n')
+        for fault in (only_fault({str(KEYS[name].env): text}), only_fault({}, path)):
+            assert f"{SECRET_CHARS} printable ASCII characters or more" in fault
+            assert "openssl rand" in fault
+            assert "hunter2" not in fault
+        assert value_of(load({str(KEYS[name].env): "x" * SECRET_CHARS}), name) == "x" * SECRET_CHARS
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "auth: {key_hash_secret:hunter2}",
+            "auth: {key_hash_secret=hunter2}",
+            "auth: {key_hash_secret hunter2}",
+            "auth:\n  key_hash_secret:hunter2\n",
+            "auth:\n  key_hash_secret: hunter2: x\n",
+            "auth:\n  key_hash_secret: [hunter2]\n",
+            "auth:\n  key_hash_secret: {hunter2: x}\n",
+            "auth:\n  key_hash_secret: *hunter2\n",
+            "auth:\n  key_hash_secret: !hunter2!x x\n",
+            "auth:\n  key_hash_secret: 'hunter2\n",
+            'auth:\n  key_hash_secret: "hunter2\\!"\n',
+            "auth:\n  key_hash_secret: |\n    hunter2\n",
+            "auth:\n  key_hash_secret: hunter2\n  key_hash_secret: hunter2\n",
+            "key_hash_secret: hunter2\n",
+            "key_hash_secret:hunter2\n",
+            "redis: {url:redis://:hunter2@cache}",
+        ],
+    )
+    def test_no_fault_of_a_file_repeats_a_secret_that_is_written_wrongly(self, text: str, tmp_path: Path) -> None:
+        faults = faults_of({}, write(tmp_path, text))
+        assert faults
+        assert "hunter2" not in str(list(map(str, faults)))
+
+    def test_a_key_that_swallowed_its_value_is_named_by_its_beginning(self, tmp_path: Path) -> None:
+        fault = only_fault({}, path := write(tmp_path, "auth: {key_hash_secret:hunter2}"))
+        assert fault == f"file {path}:1: auth.key_hash_secret...: unknown key; did you mean auth.key_hash_secret?"
+        assert "server.\x1b" not in only_fault({}, write(tmp_path, 'server: {"\\e[2J": 1}'))
+
+    def test_the_default_tier_is_one_of_the_tiers(self) -> None:
+        assert load({"RATE_DEFAULT_TIER": "own", "RATE_TIERS": "own unlimited"}).settings.limits.default_tier == "own"
+        assert only_fault({"RATE_DEFAULT_TIER": "gold"}) == (
+            "environment RATE_DEFAULT_TIER: limits.default_tier: there is no tier gold in limits.tiers (default); "
+            "give one of standard, high, unlimited"
+        )
+        assert only_fault({"RATE_TIERS": "gold 5/s, own unlimited"}) == (
+            "default: limits.default_tier: there is no tier standard in limits.tiers (environment RATE_TIERS); "
+            "give one of gold, own"
+        )
+
+    @pytest.mark.parametrize(
+        ("variable", "text", "said"),
+        [
+            ("TRUSTED_PROXIES", "10.0.0.5/8", '"10.0.0.5/8" is no network or address: it has bits set behind its'),
+            ("TRUSTED_PROXIES", "10.0.0.0/33", '"10.0.0.0/33" is no network or address'),
+            ("TRUSTED_PROXIES", "10.0.0.0/8,", '"" is no network or address'),
+            ("TRUSTED_PROXIES", "10.0.0.0/8 192.0.2.7", "is no network or address"),
+            ("TRUSTED_PROXIES", "proxy.internal", '"proxy.internal" is no network or address'),
+            ("TRUSTED_PROXIES", "fe80::1%eth0", '"fe80::1%eth0" has a zone'),
+            ("CORS_ORIGINS", "*", '"*" is no origin'),
+            ("CORS_ORIGINS", "null", '"null" is no origin'),
+            ("CORS_ORIGINS", "app.example.com", '"app.example.com" is no origin'),
+            ("CORS_ORIGINS", "https://app.example.com/", '"https://app.example.com/" is no origin'),
+            ("CORS_ORIGINS", "https://*.example.com", "is no origin"),
+            ("CORS_ORIGINS", "https://a.example, ", '"" is no origin'),
+            ("CORS_ORIGINS", "https://a.example:0", "is no origin"),
+            ("CORS_ORIGINS", "https://a.example:65536", "is no origin"),
+            ("CORS_ORIGINS", "https://a.example\r\nx: y", "is no origin"),
+            ("CORS_ORIGINS", "ftp://a.example", "is no origin"),
+            ("KEY_ENVIRONMENT", "Live", '"Live" is no name of an environment'),
+            ("KEY_ENVIRONMENT", "a_b", "is no name of an environment"),
+            ("KEY_ENVIRONMENT", "x" * 17, "is no name of an environment"),
+            ("RATE_DEFAULT_TIER", "two words", '"two words" is no name'),
+            ("RATE_DEFAULT_TIER", "9lives", '"9lives" is no name'),
+            ("RATE_DEFAULT_TIER", "x" * 33, "is no name"),
+            ("RATE_TIERS", "standard", '"standard" is not a tier\'s name and its rate'),
+            ("RATE_TIERS", "standard 5/s,", '"" is not a tier\'s name and its rate'),
+            ("RATE_TIERS", "standard 5/s, standard 6/s", "the tier standard stands there twice"),
+            ("RATE_TIERS", "standard 5/s, own 0/s", '"0/s" is out of range'),
+            ("RATE_TENANT", "5", '"5" is not a rate'),
+            ("RATE_TENANT", "-5/s", '"-5/s" is not a rate'),
+            ("RATE_TENANT", "5/day", '"5/day" is not a rate'),
+            ("RATE_TENANT", "5/s burst", '"5/s burst" is not a rate'),
+            ("RATE_TENANT", "5/s burst 1.5", "is not a rate"),
+            ("RATE_TENANT", "1e3/s", "is not a rate"),
+            ("RATE_TENANT", "0.0001/s", "is not a rate"),
+            ("RATE_TENANT", "0.000/s", "is out of range"),
+            ("RATE_TENANT", "5/s burst 0", "is out of range"),
+            ("RATE_TENANT", "1000000.001/s", "is out of range"),
+            ("RATE_TENANT", "5/s burst 1000001", "is out of range"),
+        ],
+    )
+    def test_what_says_who_may_call_and_how_much_is_checked(self, variable: str, text: str, said: str) -> None:
+        (fault,) = faults_of({variable: text})
+        assert fault.where == f"environment {variable}"
+        assert said in fault.problem
 
     @pytest.mark.parametrize(
         "url",
@@ -272,6 +384,9 @@ class TestFaults:
             ("retry.budget_percent", ("11",)),
             ("retry.attempts", ("0", "6")),
             ("idempotency.ttl", ("59s", "721h")),
+            ("concurrency.max_queue", ("0", "1000001")),
+            ("concurrency.queue_wait", ("0s", "61s")),
+            ("audit.checkpoint_every", ("99ms", "3601s")),
         ],
     )
     def test_what_is_outside_the_bounds_is_refused(self, name: str, outside: tuple[str, ...]) -> None:
@@ -342,3 +457,7 @@ class TestFaults:
     def test_a_body_may_take_longer_than_the_deadline(self, tmp_path: Path) -> None:
         server = load({}, write(tmp_path, "server: {body_timeout: 1m, request_deadline: 1s}")).settings.server
         assert (server.body_timeout, server.request_deadline) == (60.0, 1.0)
+
+    def test_the_wait_in_the_queue_is_over_before_the_deadline_begins(self, tmp_path: Path) -> None:
+        path = write(tmp_path, "server: {request_deadline: 1s}\nconcurrency: {queue_wait: 5s}")
+        assert load({}, path).settings.concurrency.queue_wait == 5.0

@@ -757,10 +757,12 @@ class Breaking(link.Aging):
     late: it is held up, and takes effect after it was looked for.  pending: after the caller of the test commits.
     """
 
-    faults: list[str]
-    held: list[asyncpg.Connection]
     url: str
     ends: str
+    faults: list[str]
+    held: list[asyncpg.Connection]
+    late: bool
+    looks: list[object]
 
     async def execute(self, query: str, *args: Any, **options: Any) -> Any:
         if not self.faults or self.ends not in query:
@@ -782,9 +784,6 @@ class Breaking(link.Aging):
             if self.late:
                 await self.release()
         return found
-
-    looks: list[object]
-    late: bool
 
     @classmethod
     async def release(cls) -> None:

@@ -26,6 +26,9 @@ class Authenticator(Protocol):
     def known(self, credential: bytes) -> Principal | None:
         """Whose it is, if that is known without waiting."""
 
+    def remembers(self, credential: bytes) -> bool:
+        """Whether it may be somebody's who was let in here some time ago."""
+
     async def find(self, credential: bytes) -> Principal | None:
         """Whose it is, None for nobody's. Raises StoreUnavailable where that cannot be found out now."""
 
@@ -81,9 +84,10 @@ class Authentication:
         told_at = loop.time() + self._refusal_s
         failures = self._failures_of(self._addresses.of(request))
         wait_s = 0.0 if failures is None else self._limiter.refusal(failures)
-        if wait_s > 0:
-            raise _too_many(wait_s)
         credential = request.credential
+        # Whoever guesses beside others, behind the same address, must not lock them out.
+        if wait_s > 0 and not (credential and any(one.remembers(credential) for one in self._authenticators)):
+            raise _too_many(wait_s)
         if credential:
             for authenticator in self._authenticators:
                 principal = await authenticator.find(credential)

@@ -148,6 +148,11 @@ class Keyring:
                 self._refresh(raw, seen)
         return seen.principal
 
+    def remembers(self, raw: bytes) -> bool:
+        """Whether a key of its id was let in here, as long ago as keys are kept."""
+        id = recognise(raw)
+        return id is not None and self._kept.peek(NO_TENANT, id.encode("ascii")) is not MISSING
+
     async def find(self, raw: bytes) -> Principal | None:
         """Whose the key is; None for what is no key, or none that works. Raises StoreUnavailable where that cannot be
         told now."""
