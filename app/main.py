@@ -21,7 +21,7 @@ from app.api.pages import fixed, health, problem
 from app.api.permissions import guarded
 from app.api.routes import Table
 from app.assess import Assessor, Reply
-from app.audit.anchors import FileAnchor, log_anchor
+from app.audit.anchors import FileAnchor, anchor_of, log_anchor
 from app.audit.checkpoints import Checkpoints
 from app.audit.notes import Notes
 from app.edge.addresses import Addresses
@@ -148,10 +148,10 @@ def create_app(settings: Settings) -> Application:
         gc.set_threshold(GC_THRESHOLD)
 
     async def stop() -> None:
-        await notes.stop()
-        await keyring.stop()
+        # While the database is away each of them waits for it.
+        await asyncio.gather(notes.stop(), keyring.stop(), limiter.close())
+        # What the notes entered is to be covered, too.
         await checkpoints.stop()
-        await limiter.close()
         await asyncio.gather(tiers.close(), store.close())
 
     guard: Guard = Anyone(DEFAULT_TENANT)
@@ -187,11 +187,6 @@ def make_keys(settings: Settings, secrets: Secrets, store: Store, tiers: Tiers) 
         timeout_s=settings.database.timeout,
     )
     return ring, Keys(store, secrets.key_hash, settings.auth.environment, settings.limits.tiers, ring.forget)
-
-
-def anchor_of(settings: Settings) -> FileAnchor | None:
-    """Where checkpoints are kept outside of the embedded database; None with PostgreSQL, where the log has to do."""
-    return None if settings.database.is_postgres else FileAnchor(settings.database.data_dir / "audit_anchor")
 
 
 def _anchor(file: FileAnchor | None, checkpoint: Checkpoint) -> None:

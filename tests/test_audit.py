@@ -182,12 +182,28 @@ def test_a_stop_while_the_store_is_away_ends_and_says_what_is_lost(caplog: pytes
     async def scenario() -> None:
         trail = MemoryTrail()
         trail.is_away = True
-        notes = Notes(trail, SOON_S)
+        notes = Notes(trail, SOON_S, stop_s=0.0)
         notes.note(refused)
         await notes.stop()
+        assert trail.shelf.entries == []
 
     asyncio.run(scenario())
     assert "1 acts could not be entered" in caplog.text
+
+
+def test_a_store_that_comes_back_in_time_has_what_was_noted_before_the_stop() -> None:
+    async def scenario() -> None:
+        trail = MemoryTrail()
+        trail.is_away = True
+        notes = Notes(trail, SOON_S, stop_s=FOREVER_S)
+        notes.note(refused)
+        stopping = asyncio.create_task(notes.stop())
+        await until(lambda: trail.calls >= 3)
+        trail.is_away = False
+        await stopping
+        assert names(trail) == ["login.refused"]
+
+    asyncio.run(scenario())
 
 
 def test_an_act_that_the_store_refuses_keeps_no_other_out(caplog: pytest.LogCaptureFixture) -> None:

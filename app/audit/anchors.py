@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from app.audit.lines import line
+from app.settings import Settings
 from app.store.trail import Checkpoint
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,11 @@ class Kept(Struct, frozen=True, omit_defaults=True):
 
 
 _decode = msgspec.json.Decoder(dict[str, Kept]).decode
+
+
+def anchor_of(settings: Settings) -> FileAnchor | None:
+    """Where checkpoints are kept beside the embedded database; None with PostgreSQL, where the log has to do."""
+    return None if settings.database.is_postgres else FileAnchor(settings.database.data_dir / FILE)
 
 
 def log_anchor(checkpoint: Checkpoint) -> None:

@@ -23,7 +23,8 @@ DROPPED = "notes.dropped"
 MOST_A_WINDOW = 1_000
 LONGEST_WINDOW_S = 60.0
 LONGEST_PAUSE_S = 5.0
-STOP_ATTEMPTS = 5
+STOP_S = 2.0
+"""How long acts that the store does not take are still tried when the service stops."""
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 
@@ -32,8 +33,8 @@ class Notes:
     """Enters acts that nobody waits for.
 
     every_s: how long acts are collected before they are entered in one transaction.  most: different acts a window.
-    random: 0 to 1.  `dropped` counts the acts that were not entered, for want of room or because they were refused;
-    `window_s` is how long acts are collected now.
+    stop_s: as STOP_S.  random: 0 to 1.  `dropped` counts the acts that were not entered, for want of room or because
+    they were refused; `window_s` is how long acts are collected now.
 
     # Design: whoever floods the service with refused logins must neither fill the database with them nor the memory
     while the database is away. So equal acts of a window are one entry, a window has room for `most` different ones,
@@ -41,9 +42,11 @@ class Notes:
     """
 
     __slots__ = (
+        "_end",
         "_every_s",
         "_most",
         "_random",
+        "_stop_s",
         "_stopping",
         "_task",
         "_trail",
@@ -59,17 +62,20 @@ class Notes:
         every_s: float = 0.5,
         *,
         most: int = MOST_A_WINDOW,
+        stop_s: float = STOP_S,
         random: Callable[[], float] = random.random,
     ) -> None:
         self._trail = trail
         self._every_s = every_s
         self._most = most
+        self._stop_s = stop_s
         self._random = random
         self._window: dict[Act, int] = {}
         self._uncounted = 0
         self.window_s = every_s
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
+        self._end = math.inf
         self.dropped = 0
 
     def note(self, act: Act) -> None:
@@ -80,7 +86,8 @@ class Notes:
             self._task = asyncio.get_running_loop().create_task(self._run(), name="audit-notes", context=Context())
 
     async def stop(self) -> None:
-        """Enter what is left. While the store is away that is tried a few times, then said in the log."""
+        """Enter what is left. While the store is away that is tried for a short time, then said in the log."""
+        self._end = asyncio.get_running_loop().time() + self._stop_s
         self._stopping.set()
         if self._task is not None:
             await asyncio.wait((self._task,))
@@ -106,7 +113,7 @@ class Notes:
             if failures == 1:
                 log.warning("acts wait for the audit trail: the store is unavailable")
             if self._stopping.is_set():
-                if failures >= STOP_ATTEMPTS:
+                if asyncio.get_running_loop().time() + self._every_s >= self._end:
                     log.error("%d acts could not be entered in the audit trail before the end", len(self._window))
                     return
                 await asyncio.sleep(self._every_s)

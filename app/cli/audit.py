@@ -5,13 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import sys
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 from app import ids
 from app.audit import anchors
-from app.audit.anchors import Anchor, AnchorUnreadable, FileAnchor, Kept
-from app.audit.checkpoints import Checkpoints
+from app.audit.anchors import Anchor, AnchorUnreadable, Kept
 from app.audit.export import Format
 from app.audit.export import export as export_trails
 from app.audit.report import Report, TrailReport
@@ -19,11 +17,11 @@ from app.audit.verification import verify as verify_trails
 from app.cli import setup
 from app.cli.exits import CONFIG_REFUSED, FAILED, FAULTS_FOUND, SCORED, UNREADABLE, Stopped, printable, reason
 from app.cli.opening import Kept as Store
-from app.cli.opening import database_text, with_store
+from app.cli.opening import cover, database_text, with_store
 from app.cli.output import Output, complain, write_json
 from app.secrets import SecretsMissing, secrets_of
 from app.settings import Settings
-from app.store.trail import Checkpoint, act
+from app.store.trail import act
 
 EXPORTED = "audit.exported"
 
@@ -78,7 +76,7 @@ def export(
                 async for piece in export_trails(store, tenants, form, since_ms=since_ms, before_ms=before_ms):
                     out.write_bytes(piece)
         finally:
-            await Checkpoints(store, key, 0, partial(_keep, settings)).cover()
+            await cover(settings, store, key)
         return len(tenants)
 
     if not with_store(settings, work):
@@ -128,20 +126,11 @@ def _signing_key(settings: Settings) -> bytes:
 # What is kept outside of the database
 
 
-def _file(settings: Settings) -> FileAnchor:
-    return FileAnchor(settings.database.data_dir / anchors.FILE)
-
-
-def _keep(settings: Settings, made: Checkpoint) -> None:
-    """Keep a checkpoint where that of the embedded database is kept."""
-    if not settings.database.is_postgres:
-        _file(settings)(made)
-
-
 def _anchors(settings: Settings, name: str | None) -> list[Anchor]:
     """Those of a file, and of the embedded database. name: `-` is standard input."""
     try:
-        found = [] if settings.database.is_postgres else _file(settings).anchors()
+        beside = anchors.anchor_of(settings)
+        found = [] if beside is None else beside.anchors()
         if name is not None:
             text = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
             found += anchors.read(text, "standard input" if name == "-" else name)

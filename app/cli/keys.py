@@ -5,20 +5,20 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 from app import ids
 from app.cli import setup
 from app.cli.exits import CONFIG_REFUSED, FAILED, UNREADABLE, Stopped, printable
-from app.cli.opening import Kept, database_text, frugal, with_store
+from app.cli.opening import Kept, cover, database_text, frugal, with_store
 from app.cli.output import Output, complain, write_json, write_rows
 from app.credentials import recognise
 from app.errors import BodyRefused, Refusal, clipped
-from app.keys import Keyring, Keys, first_key
+from app.keys import Keys, first_key
 from app.keys.shown import shown, shown_once
 from app.keys.validity import permissions
+from app.main import make_keys
 from app.neighbours import Tiers
 from app.roles import PERMISSIONS, ROLES, Permission, Role
 from app.secrets import Secrets, SecretsMissing, secrets_of
@@ -149,8 +149,14 @@ def _with_keys(settings: Settings, work: Callable[[Keys], Awaitable[Answer]], *,
     async def run(store: Kept) -> Answer:
         if first:
             await _see_to_the_first(settings, store, secrets)
-        async with _keys(settings, store, secrets) as keys:
+        tiers = Tiers(frugal(settings))
+        # Where Redis cannot be told, the services find out by themselves within the same 5 s.
+        _, keys = make_keys(settings, secrets, store, tiers)
+        try:
             return await work(keys)
+        finally:
+            await tiers.close()
+            await cover(settings, store, secrets.audit_signing)
 
     try:
         return with_store(settings, run)
@@ -159,25 +165,6 @@ def _with_keys(settings: Settings, work: Callable[[Keys], Awaitable[Answer]], *,
         raise Stopped(f"the key cannot be made:{listed}", UNREADABLE) from None
     except Refusal as refused:
         raise Stopped(refused.detail, FAILED) from None
-
-
-@asynccontextmanager
-async def _keys(settings: Settings, store: Kept, secrets: Secrets) -> AsyncIterator[Keys]:
-    tiers = Tiers(frugal(settings))
-    ring = Keyring(
-        store,
-        secrets.key_hash,
-        lambda key: None,
-        local=tiers.local,
-        shared=tiers.shared,
-        kept_s=settings.cache.ttl,
-        timeout_s=settings.database.timeout,
-    )
-    try:
-        # Where Redis cannot be told, the services find out by themselves within the same 5 s.
-        yield Keys(store, secrets.key_hash, settings.auth.environment, tuple(settings.limits.tiers), ring.forget)
-    finally:
-        await tiers.close()
 
 
 async def _see_to_the_first(settings: Settings, store: Kept, secrets: Secrets) -> None:

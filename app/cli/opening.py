@@ -8,6 +8,8 @@ from typing import TypeVar
 
 import msgspec
 
+from app.audit.anchors import anchor_of
+from app.audit.checkpoints import Checkpoints
 from app.cli.exits import FAILED, UNREADABLE, Stopped
 from app.neighbours import make_store
 from app.settings import Settings
@@ -15,6 +17,7 @@ from app.settings.budget import DATABASE_LEAST, KEPT_BACK, REDIS_LEAST
 from app.store.base import StoreRefused, StoreUnavailable, opened
 from app.store.postgres.store import PostgresStore
 from app.store.sqlite import SqliteStore
+from app.store.trail import Checkpoint
 
 Answer = TypeVar("Answer")
 Kept = SqliteStore | PostgresStore
@@ -39,6 +42,16 @@ def with_store(settings: Settings, work: Callable[[Kept], Awaitable[Answer]]) ->
         raise Stopped(str(refused), FAILED) from None
     except StoreUnavailable as unavailable:
         raise Stopped(f"{unavailable}; repeat the command, it goes on where this one ended", FAILED) from None
+
+
+async def cover(settings: Settings, store: Kept, signing_key: bytes) -> None:
+    """Have what a command did under a signed checkpoint before it ends."""
+    beside = anchor_of(settings)
+    await Checkpoints(store, signing_key, 0, _elsewhere if beside is None else beside).cover()
+
+
+def _elsewhere(_: Checkpoint) -> None:
+    """With PostgreSQL the running services keep anchors, in their logs."""
 
 
 def frugal(settings: Settings) -> Settings:

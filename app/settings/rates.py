@@ -45,7 +45,7 @@ def parse_rate(text: str) -> Rate | None:
     if match is None:
         raise Malformed(f"{quoted(text)} is not a rate")
     # One division of whole numbers, so that texts of the same rate give the same number.
-    per_s = float(match[1]) / _UNITS_S[match[2]]
+    per_s = int(Decimal(match[1]) * _PARTS) / (_UNITS_S[match[2]] * _PARTS)
     burst = int(match[3]) if match[3] else max(1, ceil(per_s))
     if not 0 < per_s <= MOST_PER_S or not 1 <= burst <= MOST_PER_S:
         raise Malformed(f"{quoted(text)} is out of range")
