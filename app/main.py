@@ -181,7 +181,7 @@ def make_keys(settings: Settings, secrets: Secrets, store: Store, tiers: Tiers) 
         store,
         secrets.key_hash,
         Allowances(settings.limits, settings.auth.failures).of_key,
-        local=tiers.local,
+        local=tiers.keys,
         shared=tiers.shared,
         kept_s=settings.cache.ttl,
         timeout_s=settings.database.timeout,

@@ -22,6 +22,8 @@ from app.store.sqlite import SqliteStore
 
 log = logging.getLogger(__name__)
 
+KEYS = 20_000
+KEYS_BYTES = 32 * 2**20
 
 Store = SqliteStore | PostgresStore
 
@@ -64,12 +66,18 @@ def make_store(settings: Settings) -> Store:
 
 
 class Tiers:
-    """The two cache tiers: in this process, and Redis where there is one."""
+    """The two cache tiers: in this process, and Redis where there is one.
+
+    `keys`: the first tier of keys, apart from the others so that no number of assessments pushes one out that still
+    has to be known when the database is away.
+    """
 
     def __init__(self, settings: Settings) -> None:
         cache, redis = settings.cache, settings.redis
         self._cache = cache
-        self.local = Local(cache.local_entries, cache.local_bytes, jitter=cache.ttl_jitter_percent / 100)
+        jitter = cache.ttl_jitter_percent / 100
+        self.local = Local(cache.local_entries, cache.local_bytes, jitter=jitter)
+        self.keys = Local(KEYS, KEYS_BYTES, jitter=jitter)
         self.shared: Shared | None = None
         self.listener: Listener | None = None
         if redis.url is not None:
@@ -83,7 +91,7 @@ class Tiers:
                 acquire_timeout_s=redis.acquire_timeout,
             )
             self.shared = Shared(pool, _breaker("redis", settings, REDIS_FAILURES))
-            self.listener = Listener(pool.make, self.local, timeout_s=redis.timeout)
+            self.listener = Listener(pool.make, self.local, self.keys, timeout_s=redis.timeout)
 
     def of_assessments(self) -> Cache[Recorded]:
         """The cache of recorded assessments."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -38,16 +39,19 @@ class Clock:
 
 
 class Door:
-    """A store that can be shut, and counts what it is asked for."""
+    """A store that can be shut, and counts what it is asked for. opens: it answers nobody while that is not set."""
 
     def __init__(self, store: Records) -> None:
         self._store = store
         self.is_shut = False
+        self.opens = asyncio.Event()
+        self.opens.set()
         self.asked: list[str] = []
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         async def ask(*arguments: Any, **options: Any) -> Any:
             self.asked.append(name)
+            await self.opens.wait()
             if self.is_shut:
                 raise StoreUnavailable("it is shut")
             return await getattr(self._store, name)(*arguments, **options)

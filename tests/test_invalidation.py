@@ -10,7 +10,7 @@ from cached import KEY, PLACE, TENANT, TIMEOUT_S, Pod, Source, play, running, un
 from databases import Valkey, command
 from proxy import Proxy
 
-from app.cache.invalidation import CHANNEL, Listener
+from app.cache.invalidation import CHANNEL, Listener, pack
 from app.cache.local import MISSING, Local
 
 
@@ -128,6 +128,31 @@ def test_a_listener_ends_when_it_is_told_to_whatever_it_is_at(redis_url: str) ->
             await until(lambda listener=listener: listener.linked)
             await asyncio.sleep(turn % 7 / 2000)
             await asyncio.wait_for(listener.stop(), 5)
+
+    play(scenario)
+
+
+def test_every_tier_of_a_process_hears(own_valkey: Valkey) -> None:
+    async def scenario() -> None:
+        pod, other, key = Pod(own_valkey.url()), Local(10, 10_000), ("other", TENANT, KEY)
+        listener = Listener(pod.redis.pool.make, pod.local, other, timeout_s=TIMEOUT_S)
+        listener.start()
+        assert other.ttl_limit_s == 1
+        await until(lambda: listener.linked)
+        for said, is_kept in (
+            (pack([("another", TENANT, KEY)]), True),
+            (pack([key]), False),
+            (b"\xc1", False),
+        ):
+            other.put(key, b"value", 5, 60)
+            heard = listener.messages
+            command(own_valkey.url(), "PUBLISH", CHANNEL, said)
+            await until(lambda heard=heard: listener.messages > heard)
+            assert (other.get(key) is not MISSING) is is_kept
+        other.put(key, b"value", 5, 60)
+        own_valkey.command("CLIENT", "KILL", "TYPE", "pubsub")
+        await until(lambda: other.get(key) is MISSING)
+        await listener.stop()
 
     play(scenario)
 

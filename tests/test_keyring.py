@@ -39,7 +39,7 @@ def sqlite(tmp_path: Path) -> SqliteStore:
 
 async def settled(house: House) -> None:
     """Every look-up that was begun in passing has come to an end."""
-    await until(lambda: not house.ring._renewals, "keys are renewed")
+    await until(lambda: not house.ring._tasks, "keys are renewed")
 
 
 async def end(store: Any, raw: bytes) -> None:
@@ -333,6 +333,46 @@ def test_a_key_that_was_good_works_on_while_the_store_is_away(backend: Backend) 
         assert await house.caller(raw) is not None
 
     backend.run(scenario)
+
+
+def test_a_key_that_was_good_waits_only_briefly_for_a_store_that_stands_still(sqlite: SqliteStore) -> None:
+    async def scenario(store: SqliteStore) -> None:
+        door, clock = Door(store), Clock()
+        house = House(door, clock)
+        raw, other = await house.made(), await house.made()
+        assert await house.caller(raw) is not None
+        clock.now += 5
+        door.opens.clear()
+        async with asyncio.timeout(1):
+            assert await house.caller(raw) is not None
+        unknown = asyncio.create_task(house.caller(other))
+        await until(lambda: door.asked.count("key") == 3)
+        assert not unknown.done()
+        door.opens.set()
+        assert await unknown is not None
+
+    play(sqlite, scenario)
+
+
+def test_a_revocation_that_is_found_too_late_for_one_request_holds_for_the_next(sqlite: SqliteStore) -> None:
+    async def scenario(store: SqliteStore) -> None:
+        door, clock = Door(store), Clock()
+        house = House(door, clock)
+        raw = await house.made()
+        assert await house.caller(raw) is not None
+        await end(store, raw)
+        clock.now += 5
+        door.opens.clear()
+        assert await house.caller(raw) is not None
+        door.opens.set()
+        await settled(house)
+        assert await house.caller(raw) is None
+        # Longer than the cache has it.
+        clock.now += 5
+        door.is_shut = True
+        assert await house.caller(raw) is None
+
+    play(sqlite, scenario)
 
 
 def test_a_key_that_nobody_knows_is_not_refused_while_the_store_is_away(sqlite: SqliteStore) -> None:

@@ -41,6 +41,10 @@ QUICK_CYCLES = 4
 STANDSTILL_S = 30.0
 QUICK_STANDSTILL_S = 3.0
 
+ENTRIES = 100
+REST_S = 3.0
+"""Longer than a key is recognised without being looked up, and in the cache."""
+
 RECONNECTING = 4
 """Connections that may be under way to the database besides those of before: attempts, and requests to cancel."""
 
@@ -121,6 +125,23 @@ def test_while_the_database_stands_still_callers_learn_of_it_and_nothing_piles_u
         wait_until(lambda: client.get("/v1/assessments").status == 200, "lists are answered again", RECOVERY_LIMIT_S)
         assert crowd.lost == 0
         callers.check(url, service)
+
+
+def test_who_comes_after_a_rest_is_known_while_the_database_stands_still_and_learns_of_it_as_soon(
+    breakable: Postgres, tmp_path: Path
+) -> None:
+    """The key is looked up again then, so the database is waited for more than once."""
+    with serving(
+        tmp_path / "service", f"cache: {{local_entries: {ENTRIES}}}\n", DATABASE_URL=prepared(breakable)
+    ) as service:
+        rested, busy = service.client(), service.client(service.new_key())
+        rested.recorded(named("Before Ltd"))
+        for _ in range(ENTRIES):
+            busy.recorded(named("Busy Ltd"))
+        breakable.pause()
+        time.sleep(REST_S)
+        refused_in_time(lambda: rested.assess(named("Late Ltd")))
+        assert rested.assess(named("Dry Ltd"), dry_run=True).status == 200
 
 
 def test_connections_that_the_server_ends_are_made_anew_without_a_caller_noticing(
@@ -270,10 +291,15 @@ def test_a_full_disk_of_the_database_loses_nothing_and_is_over_when_there_is_roo
                 assert client.get(f"/v1/assessments/{before['id']}").json == before
                 assert client.assess(named("Dry Ltd"), dry_run=True).status == 200
                 server.free()
-                # Out of room for its log, the server itself may give up.
-                if not server.running:
-                    server.start()
-                callers.wait_for_acknowledged(1, RECOVERY_LIMIT_S)
+                reached = len(callers.acknowledged)
+
+                def well() -> bool:
+                    # Out of room for its log, the server itself may give up, and so late that there is room again.
+                    if not server.running:
+                        server.start()
+                    return len(callers.acknowledged) > reached
+
+                wait_until(well, "one more is acknowledged", RECOVERY_LIMIT_S)
             assert "No space left on device" in server.log()
             assert crowd.lost == 0
             callers.check(url, service)

@@ -38,22 +38,22 @@ def unpack(message: bytes) -> list[Key]:
 
 
 class Listener:
-    """Hears what other processes made invalid, over a connection of its own, and has the local tier forget it.
+    """Hears what other processes made invalid, over a connection of its own, and has the local tiers forget it.
 
     connect: makes a connection that is not open yet, such as `Pool.make`.
     timeout_s: for making the connection and for each answer.  ping_every_s: how long it may be silent before it is
     asked whether it is still there; a link that says nothing is lost after the sum of both.
-    deaf_ttl_s: how long the local tier keeps a value put while there is no link.
-    `linked`; `messages`, `malformed` (the whole local tier is forgotten for each), `losses` of the link.
+    deaf_ttl_s: how long the local tiers keep a value put while there is no link.
+    `linked`; `messages`, `malformed` (all that the local tiers hold is forgotten for each), `losses` of the link.
 
-    # Design: what is said while nobody hears is said once. So the local tier is forgotten when the link is lost, and
-    again when it is back, and in between keeps values for a short time only.
+    # Design: what is said while nobody hears is said once. So the local tiers are forgotten when the link is lost, and
+    again when it is back, and in between keep values for a short time only.
     """
 
     __slots__ = (
         "_connect",
         "_deaf_ttl_s",
-        "_local",
+        "_locals",
         "_ping_every_s",
         "_random",
         "_task",
@@ -67,15 +67,14 @@ class Listener:
     def __init__(
         self,
         connect: Callable[[], AbstractConnection],
-        local: Local,
-        *,
+        *locals: Local,
         timeout_s: float = 0.2,
         ping_every_s: float = 0.25,
         deaf_ttl_s: float = 1.0,
         random: Callable[[], float] = random.random,
     ) -> None:
         self._connect = connect
-        self._local = local
+        self._locals = locals
         self._timeout_s = timeout_s
         self._ping_every_s = ping_every_s
         self._deaf_ttl_s = deaf_ttl_s
@@ -88,7 +87,7 @@ class Listener:
 
     def start(self) -> None:
         """Begin to listen, and go on until `stop`, whatever becomes of the link."""
-        self._local.ttl_limit_s = self._deaf_ttl_s
+        self._limit(self._deaf_ttl_s)
         self._task = asyncio.get_running_loop().create_task(self._listen(), name="cache-listener", context=Context())
 
     async def stop(self) -> None:
@@ -125,8 +124,8 @@ class Listener:
             await connection.connect()  # type: ignore[no-untyped-call]
             await connection.send_command(b"SUBSCRIBE", CHANNEL)
             await connection.read_response()
-        self._local.clear()
-        self._local.ttl_limit_s = math.inf
+        self._clear()
+        self._limit(math.inf)
         self.linked = True
 
     async def _hear(self, connection: AbstractConnection) -> None:
@@ -152,16 +151,25 @@ class Listener:
         except ValueError:
             # It may have been meant for anything.
             self.malformed += 1
-            self._local.clear()
+            self._clear()
             return
-        for key in keys:
-            self._local.drop(key)
+        for local in self._locals:
+            for key in keys:
+                local.drop(key)
 
     def _go_deaf(self) -> None:
         if self.linked:
             self.linked = False
-            self._local.clear()
-            self._local.ttl_limit_s = self._deaf_ttl_s
+            self._clear()
+            self._limit(self._deaf_ttl_s)
+
+    def _clear(self) -> None:
+        for local in self._locals:
+            local.clear()
+
+    def _limit(self, ttl_s: float) -> None:
+        for local in self._locals:
+            local.ttl_limit_s = ttl_s
 
     def _pause_s(self, failures: int) -> float:
         """Longer after each failure in a row; half of it by chance, so that all processes do not come back at once."""

@@ -103,7 +103,7 @@ class Gate:
                 request.principal = principal
                 if route.permission not in principal.permissions:
                     raise Forbidden(route.permission)
-                if principal.allowance is not None:
+                if not self._rates.charge_at_once(request):
                     await self._rates.charge(request)
             if route.body_limit:
                 request.check_content_type()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context
 from functools import partial
 from hmac import compare_digest
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from itertools import islice
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -32,12 +33,17 @@ FRESH_S = 1.0
 CACHED_S = 1.5
 """How long each tier of the cache has a key. With FRESH_S a key that was revoked is gone after 4 s at the latest, and
 what it takes to load one, also where nobody is told of it."""
+KEPT_WAIT_S = 0.2
+"""How long a key that this process has known is looked up before it is taken as it was known: the request that waits
+goes on to the same database, and all of it has to be told in time when that stands still."""
 MOST_SEEN = 10_000
 NO_TENANT = ""
 """An id names its key whoever's it is; whose it is, the key says itself."""
 NO_DIGEST = bytes(32)
 _CACHED = b"cached key\0"
 _DIGEST_BYTES = len(NO_DIGEST)
+
+Found = TypeVar("Found")
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(StoredKey).decode
@@ -107,7 +113,7 @@ class Keyring:
         self._load_deadline = Deadline(timeout_s)
         self._uses = Uses(store, uses_every_s)
         self._seen: dict[bytes, _Seen] = {}
-        self._renewals: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         # An id that nobody has is not remembered: whoever guesses would fill the cache with guesses.
         cache = partial(
             Cache[StoredKey],
@@ -129,10 +135,10 @@ class Keyring:
 
     async def stop(self) -> None:
         """Write it once more, and leave no task."""
-        for renewal in self._renewals:
-            renewal.cancel()
-        if self._renewals:
-            await asyncio.wait(self._renewals)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         await self._uses.stop()
 
     def known(self, raw: bytes) -> Principal | None:
@@ -176,24 +182,32 @@ class Keyring:
 
     async def forget(self, id: str) -> bool:
         """Have all processes look the key up anew, once it has changed; False where Redis could not be told."""
-        for raw in [raw for raw, seen in self._seen.items() if seen.stored.id == id]:
-            del self._seen[raw]
+        self._unsee(id)
         keys = (id.encode("ascii"),)
         told = await asyncio.gather(*(cache.invalidate(NO_TENANT, keys) for cache in (self._cache, self._kept)))
         return all(told)
 
     async def _stored(self, id: str) -> StoredKey | None:
-        """The key from the cache or the store, or as it was last known while the store is unavailable."""
+        """The key from the cache or the store, or as it was last known where they do not tell soon."""
         key = id.encode("ascii")
-        try:
-            stored = await _bounded(self._deadline, self._cache.get(NO_TENANT, key, partial(self._load, id)))
-        except StoreUnavailable:
+        if self._kept.peek(NO_TENANT, key) is MISSING:
+            return await self._look_up(id)
+        # By itself, so that what it finds holds from then on also where it comes too late for this request.
+        looking = self._spawn(self._look_up(id), "key-look-up")
+        await asyncio.wait((looking,), timeout=KEPT_WAIT_S)
+        if not looking.done() or isinstance(looking.exception(), StoreUnavailable):
             kept = self._kept.peek(NO_TENANT, key)
-            if kept is MISSING:
-                raise
-            return kept
+            if kept is not MISSING:
+                return kept
+        return await looking
+
+    async def _look_up(self, id: str) -> StoredKey | None:
+        key = id.encode("ascii")
+        stored = await _bounded(self._deadline, self._cache.get(NO_TENANT, key, partial(self._load, id)))
         if stored is not None and self._cache.peek(NO_TENANT, key) is stored:
             # Revoked or not: it takes the place of what was known before.
+            if self._kept.peek(NO_TENANT, key) not in (MISSING, stored):
+                self._unsee(id)
             self._kept.keep(NO_TENANT, key, stored)
         return stored
 
@@ -221,12 +235,26 @@ class Keyring:
             if seen[old].end <= now or len(seen) > MOST_SEEN:
                 del seen[old]
 
+    def _unsee(self, id: str) -> None:
+        for raw in [raw for raw, seen in self._seen.items() if seen.stored.id == id]:
+            del self._seen[raw]
+
     def _refresh(self, raw: bytes, seen: _Seen) -> None:
         seen.refreshing = True
+        self._spawn(self._renew(raw), "key-renewal")
+
+    def _spawn(self, work: Coroutine[Any, Any, Found], name: str) -> asyncio.Task[Found]:
         # A context of its own: it must not carry the deadline of whichever request came first.
-        task = asyncio.get_running_loop().create_task(self._renew(raw), name="key-renewal", context=Context())
-        self._renewals.add(task)
-        task.add_done_callback(self._renewals.discard)
+        task = asyncio.get_running_loop().create_task(work, name=name, context=Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._end)
+        return task
+
+    def _end(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        # What it raised is told to those who still wait for it.
+        if not task.cancelled():
+            task.exception()
 
     async def _renew(self, raw: bytes) -> None:
         # Whoever uses the key once its time is over asks for it again, and is told.

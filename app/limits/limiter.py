@@ -85,13 +85,9 @@ class Limiter:
 
     async def take(self, allowance: Allowance, cost: int = 1) -> Taken:
         """Take a request of this cost, 1 or more, from every bucket of the allowance, or from none."""
-        if self._shared is None:
-            return self._take_here(allowance, cost)
-        if self._empty and not self._is_away:
-            wait_s = self._recall(allowance, cost)
-            if wait_s:
-                self.recalled += 1
-                return Taken(False, wait_s, self._recalled_standings(allowance))
+        taken = self.take_at_once(allowance, cost)
+        if taken is not None:
+            return taken
         try:
             taken = await self._takes.put((allowance, cost))
         except (Overloaded, Closed):
@@ -100,6 +96,17 @@ class Limiter:
             self.asked_here += 1
             return self._take_here(allowance, cost)
         return taken
+
+    def take_at_once(self, allowance: Allowance, cost: int = 1) -> Taken | None:
+        """The same where that is decided without Redis; else nothing was taken, and None."""
+        if self._shared is None:
+            return self._take_here(allowance, cost)
+        if self._empty and not self._is_away:
+            wait_s = self._recall(allowance, cost)
+            if wait_s:
+                self.recalled += 1
+                return Taken(False, wait_s, self._recalled_standings(allowance))
+        return None
 
     def _take_here(self, allowance: Allowance, cost: int) -> Taken:
         return self._part.take(allowance.buckets, cost, self._clock())

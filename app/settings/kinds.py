@@ -187,7 +187,7 @@ def _networks(text: str) -> tuple[str, ...]:
 
 
 def _network(text: str) -> str:
-    # Callers' addresses come without a zone, so a network with one would hold none of them.
+    # Addresses are compared without their zone, so one that is given would not narrow the network as it promises to.
     if "%" in text:
         raise Malformed(f"{quoted(text)} has a zone")
     try:
