@@ -15,9 +15,7 @@ SECRET_CHARS = 27
 CHECKSUM_CHARS = 6
 LONGEST_BYTES = 128
 
-_FORM = re.compile(
-    rb"kyb_[a-z0-9]{1,16}_([0-9A-Za-z]{%d})[0-9A-Za-z]{%d}" % (ID_CHARS, SECRET_CHARS + CHECKSUM_CHARS)
-)
+_FORM = re.compile(rb"kyb_[a-z0-9]{1,16}_([0-9A-Za-z]{%d})[0-9A-Za-z]{%d}" % (ID_CHARS, SECRET_CHARS + CHECKSUM_CHARS))
 
 
 class Minted(NamedTuple):

@@ -12,7 +12,7 @@ from cached import PATIENCE_S, TIMEOUT_S, Pod, play, running, until
 from databases import Valkey
 from hypothesis import given
 from hypothesis import strategies as st
-from limits import COSTS, HOURLY, PAUSES_US, WHERE, Clock, Oracle, allowance, bucket, three_buckets
+from limits import COSTS, PAUSES_US, WHERE, Clock, Oracle, allowance, bucket, three_buckets
 from proxy import Proxy
 
 from app.limits.allowance import Allowance, Bucket, Taken, fields

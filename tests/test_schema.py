@@ -100,6 +100,7 @@ def test_nothing_that_schemathesis_thinks_of_is_answered_otherwise(described: Se
             str(Path(sys.executable).with_name("schemathesis")), "run", f"http://{HOST}:{described.port}/openapi.json",
             "--phases", "examples,coverage,stateful", "--checks", "all", "--exclude-checks", ",".join(TOO_STRICT),
             "-H", f"X-API-Key: {KEY}", "--max-examples", "40", "--seed", "1", "--no-color",
+            "--warnings", "off",
         ],
         capture_output=True, text=True, cwd=described.folder, timeout=300, check=False,
     )  # fmt: skip

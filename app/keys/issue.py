@@ -220,6 +220,8 @@ def _network_faults(networks: Sequence[str]) -> list[Fault]:
     faults = []
     for index, network in enumerate(networks):
         try:
+            if "%" in network:
+                raise ValueError("a zone means nothing here")
             ip_network(network)
         except ValueError as error:
             right = "expected a network or an address, such as 10.0.0.0/8 or 2001:db8::1"

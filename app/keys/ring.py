@@ -33,7 +33,7 @@ FRESH_S = 1.0
 CACHED_S = 1.5
 """How long each tier of the cache has a key. With FRESH_S a key that was revoked is gone after 4 s at the latest, and
 what it takes to load one, also where nobody is told of it."""
-KEPT_WAIT_S = 0.2
+KEPT_WAIT_S = 0.1
 """How long a key that this process has known is looked up before it is taken as it was known: the request that waits
 goes on to the same database, and all of it has to be told in time when that stands still."""
 MOST_SEEN = 10_000
