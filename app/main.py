@@ -103,9 +103,8 @@ def create_app(settings: Settings) -> Application:
     limiter = Limiter(tiers.shared, (settings.scaling.max_replicas or 1) * server.workers)
     rates = Rates(limiter)
     notes = Notes(store)
-    checkpoints = Checkpoints(
-        store, secrets.audit_signing, settings.audit.checkpoint_every, partial(_anchor, anchor_of(settings))
-    )
+    anchor = anchor_of(settings)
+    checkpoints = Checkpoints(store, secrets.audit_signing, settings.audit.checkpoint_every, partial(_anchor, anchor))
     deadline = Deadline(server.request_deadline)
     assessments = Assessments(assessor, records, rates, PROBLEMS, deadline, notes.note)
     models = Models(registry, store)
@@ -136,6 +135,8 @@ def create_app(settings: Settings) -> Application:
     }
 
     async def start() -> None:
+        if anchor is not None:
+            anchor.make_folder()
         await store.open()
         await tiers.open()
         await registry.keep(store)

@@ -13,6 +13,7 @@ import shlex
 import signal
 import socket
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -35,7 +36,7 @@ from app.settings.budget import BudgetTooSmall
 from app.settings.kinds import is_loopback
 from app.store.base import StoreRefused, StoreUnavailable, opened
 from app.store.postgres.schema import database_place
-from app.store.postgres.store import PostgresStore
+from app.store.postgres.store import START_PATIENCE_S, PostgresStore
 from app.store.sqlite import SqliteStore
 from app.store.trail import SYSTEM_TENANT, act
 from core.model import ModelRefused
@@ -140,7 +141,7 @@ async def check_store(settings: Settings) -> Path | None:
         secrets = secrets_of(settings)
         Tiers(settings)
         async with opened(make_store(settings)) as store:
-            await store.check()
+            await _check(store)
             await _note_model(settings, store)
             if not settings.auth.enabled:
                 return None
@@ -158,6 +159,18 @@ async def check_store(settings: Settings) -> Path | None:
         raise StartRefused(f"{error.filename or settings.database.data_dir}: {error.strerror or error}") from None
     except StoreUnavailable as unavailable:
         raise StartRefused(f"the database takes no writes: {unavailable}") from None
+
+
+async def _check(store: SqliteStore | PostgresStore) -> None:
+    """Prove that a commit is possible; one that is slow is tried again for START_PATIENCE_S."""
+    end = time.monotonic() + START_PATIENCE_S
+    while True:
+        try:
+            return await store.check()
+        except StoreUnavailable:
+            if time.monotonic() >= end:
+                raise
+        await asyncio.sleep(0.1)
 
 
 async def _note_model(settings: Settings, store: SqliteStore | PostgresStore) -> None:

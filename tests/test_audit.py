@@ -466,12 +466,26 @@ def test_the_file_keeps_the_newest_checkpoint_of_each_tenant_for_its_owner_alone
     path = tmp_path / "data" / anchors.FILE
     anchor = FileAnchor(path)
     assert anchor.anchors() == []
+    anchor.make_folder()
     for checkpoint in (made(1), made(2), made(1), made(7, tenant_id=""), made(2)):
         anchor(checkpoint)
     assert anchor.anchors() == [Anchor("", 7, made(7).hash), Anchor("acme", 2, made(2).hash)]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert os.listdir(path.parent) == [anchors.FILE]
     assert anchors.read(path.read_bytes(), "it") == anchor.anchors()
+
+
+def test_a_folder_that_vanishes_is_not_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "data" / anchors.FILE
+    anchor = FileAnchor(path)
+    anchor.make_folder()
+    anchor(made(1))
+    path.parent.rename(tmp_path / "kept")
+    with pytest.raises(FileNotFoundError):
+        anchor(made(2))
+    (tmp_path / "kept").rename(path.parent)
+    anchor(made(3))
+    assert anchor.anchors() == [Anchor("acme", 3, made(3).hash)]
 
 
 def test_who_writes_the_file_at_the_same_time_waits_and_nothing_is_lost(tmp_path: Path) -> None:

@@ -101,8 +101,11 @@ class FileAnchor:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def __call__(self, checkpoint: Checkpoint) -> None:
+    def make_folder(self) -> None:
+        """Before the first call. One that vanishes later is not made again: it would stand where it is put back."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
+
+    def __call__(self, checkpoint: Checkpoint) -> None:
         with self._locked():
             kept = self._kept()
             known = kept.get(checkpoint.tenant_id)

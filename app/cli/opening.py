@@ -47,6 +47,8 @@ def with_store(settings: Settings, work: Callable[[Kept], Awaitable[Answer]]) ->
 async def cover(settings: Settings, store: Kept, signing_key: bytes) -> None:
     """Have what a command did under a signed checkpoint before it ends."""
     beside = anchor_of(settings)
+    if beside is not None:
+        beside.make_folder()
     await Checkpoints(store, signing_key, 0, _elsewhere if beside is None else beside).cover()
 
 
