@@ -148,23 +148,30 @@ def test_two_processes_grant_the_burst_once_together(redis_url: str) -> None:
     play(scenario)
 
 
-def test_two_processes_grant_the_rate_once_together_by_the_servers_clock(redis_url: str) -> None:
+@pytest.mark.parametrize(("per_s", "cost", "held"), [(2000, 10, 0), (20_000, 1, 40)])
+def test_two_processes_grant_the_rate_once_together_by_the_servers_clock(
+    redis_url: str, per_s: int, cost: int, held: int
+) -> None:
+    """held: requests that each of them may have taken ahead, and nobody came for."""
+
     async def scenario() -> None:
         one, two = Pod(redis_url), Pod(redis_url)
         async with running(one, two, linked=False):
             limiters = [Limiter(pod.shared, 2) for pod in (one, two)]
-            whose = allowance(bucket(per_s=2000, burst=2000))
+            whose = allowance(bucket(per_s=per_s, burst=per_s))
             started_s = await server_time_s(one)
-            count = last = sum(await asyncio.gather(*(granted(limiter, whose, 20, cost=10) for limiter in limiters)))
+            count = last = sum(await asyncio.gather(*(granted(limiter, whose, 20, cost) for limiter in limiters)))
             # Until its first request, the bucket was full and gained nothing.
             emptying_s = asked_s = await server_time_s(one)
             while asked_s < started_s + 0.5 or last == 40:
                 asked_s = await server_time_s(one)
-                last = sum(await asyncio.gather(*(granted(limiter, whose, 20, cost=10) for limiter in limiters)))
+                last = sum(await asyncio.gather(*(granted(limiter, whose, 20, cost) for limiter in limiters)))
                 count += last
             ended_s = await server_time_s(one)
             # What is not enough for one more request may be left over.
-            assert (asked_s - emptying_s) * 2000 + 2000 - 20 < count * 10 <= (ended_s - started_s) * 2000 + 2000
+            left = 2 * (cost + held)
+            assert (asked_s - emptying_s) * per_s + per_s - left < count * cost <= (ended_s - started_s) * per_s + per_s
+            assert [limiter.ahead.used > 0 for limiter in limiters] == [held > 0, held > 0]
             assert [limiter.asked_here for limiter in limiters] == [0, 0]
             for limiter in limiters:
                 await limiter.close()

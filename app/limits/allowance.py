@@ -12,6 +12,11 @@ from app.settings.rates import Rate
 Fields = tuple[tuple[bytes, bytes], ...]
 """Names and values of header fields."""
 
+ADVANCE_SHARE = 0.002
+"""The part of a bucket that one process may hold ahead of its callers."""
+ADVANCE_S = 0.1
+"""And no more than the bucket gains in this time."""
+
 
 class Bucket(NamedTuple):
     """name: as callers are told of it, None where they are not.  key: what it is kept under, the same everywhere."""
@@ -24,17 +29,19 @@ class Bucket(NamedTuple):
 class Allowance:
     """The buckets that one caller's requests are taken from: from all of them or from none. Compared by identity.
 
+    advance: how many requests at most may be taken ahead of being asked for; 0 for small buckets, where each counts.
     policy: what the RateLimit-Policy field says of them, empty where callers are told nothing.  forms: of the members
     of the RateLimit field, with the places of their buckets.
     """
 
-    __slots__ = ("buckets", "forms", "policy")
+    __slots__ = ("advance", "buckets", "forms", "policy")
 
     def __init__(self, buckets: Sequence[Bucket]) -> None:
         if not buckets:
             raise ValueError("an allowance without buckets would refuse nothing: that is None")
         told = [(place, bucket) for place, bucket in enumerate(buckets) if bucket.name is not None]
         self.buckets = tuple(buckets)
+        self.advance = min([int(min(ADVANCE_SHARE * b.rate.burst, ADVANCE_S * b.rate.per_s)) for b in buckets])
         self.forms = tuple([(place, f'"{bucket.name}";r=%d;t=%d'.encode("ascii")) for place, bucket in told])
         self.policy = ", ".join([_policy(bucket) for _, bucket in told]).encode("ascii")
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from app.cache.redis import Shared
 from app.limits import gcra
+from app.limits.ahead import Ahead
 from app.limits.allowance import Allowance, Bucket, Taken, fields
 from app.limits.batch import Batch, Take
 from app.limits.gcra import Standing
@@ -43,9 +44,10 @@ class Limiter:
     shared: None without a Redis.  processes: how many there are at most; what Redis does not answer, each decides by
     its own part of rate and burst.  clock: seconds, monotonic.
     `asked_here`: takes decided here though there is a Redis.  `recalled`: takes refused without asking it.
+    ahead: what was taken before it was asked for.
 
     # Design: only time makes a bucket fuller. Once Redis said until when one is empty, requests are refused here until
-    then, and that is still exact; so a flood of refusals costs Redis next to nothing.
+    # then, and that is still exact; so a flood of refusals costs Redis next to nothing.
     """
 
     __slots__ = (
@@ -56,6 +58,7 @@ class Limiter:
         "_part",
         "_shared",
         "_takes",
+        "ahead",
         "asked_here",
         "recalled",
     )
@@ -70,6 +73,7 @@ class Limiter:
         self._is_away = shared is None
         self._away_until_s = -math.inf
         self._takes: Batcher[Take, Taken | None] = Batcher(self._send, max_batch)
+        self.ahead = Ahead(clock)
         self.asked_here = 0
         self.recalled = 0
 
@@ -101,6 +105,10 @@ class Limiter:
         """The same where that is decided without Redis; else nothing was taken, and None."""
         if self._shared is None:
             return self._take_here(allowance, cost)
+        # PERF: benchmarks/compare.py, recorded in PostgreSQL: no future, no turn of the loop, nothing for Redis to do.
+        taken = self.ahead.take(allowance) if cost == 1 else None
+        if taken is not None:
+            return taken
         if self._empty and not self._is_away:
             wait_s = self._recall(allowance, cost)
             if wait_s:
@@ -117,7 +125,8 @@ class Limiter:
         sent_at_s = self._clock()
         if sent_at_s < self._away_until_s:
             return [None] * len(takes)
-        batch = Batch(takes)
+        ahead = self.ahead.wanted(takes, sent_at_s)
+        batch = Batch([*takes, *ahead])
         reply = await self._shared.evaluate(SCRIPT, batch.keys, batch.asked(), len(takes))
         self._is_away = not isinstance(reply, bytes)
         if not isinstance(reply, bytes):
@@ -125,7 +134,9 @@ class Limiter:
             return [None] * len(takes)
         outcome = answered(reply)
         self._remember(batch.buckets, outcome.owed, sent_at_s)
-        return batch.taken(outcome)
+        taken = batch.taken(outcome)
+        self.ahead.put(ahead, taken[len(takes) :], sent_at_s)
+        return taken[: len(takes)]
 
     def _remember(self, buckets: Sequence[Bucket], owed: Sequence[float], sent_at_s: float) -> None:
         """Note which buckets are empty, and until when: counted from before Redis was asked, never too long."""
