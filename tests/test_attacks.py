@@ -21,6 +21,8 @@ pytestmark = pytest.mark.slow
 SLOW_CONNECTIONS = 2000
 FLOOD = 15_000
 P99_LIMIT_S = 1.0
+ENOUGH = 100
+"""Answers from which a 99th percentile can be told."""
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +72,17 @@ class Legitimate:
         client.close()
 
     @property
+    def knows(self) -> bool:
+        """Whether it has seen enough, or that something is wrong."""
+        return bool(self.refused) or len(self.took_s) > ENOUGH
+
+    @property
     def p99_s(self) -> float:
         return sorted(self.took_s)[int(len(self.took_s) * 0.99)]
 
     def check(self) -> None:
         assert not self.refused, self.refused[:3]
-        assert len(self.took_s) > 100
+        assert len(self.took_s) > ENOUGH
         assert self.p99_s < P99_LIMIT_S, f"p99 {self.p99_s:.3f} s of {len(self.took_s)}"
 
 
@@ -128,11 +135,13 @@ def test_a_gzip_bomb_is_refused_where_its_limit_is_reached(attacked: Service) ->
     headers = {"Content-Encoding": "gzip"}
     before = memory_bytes(attacked)
     with Legitimate(attacked) as caller:
-        for _ in range(20):
+        bombs = 0
+        while bombs < 20 or not caller.knows:
             client = Client(attacked.port)
             answer = client.assess(bomb, headers)
             assert answer.status == 413, answer
             client.close()
+            bombs += 1
     assert memory_bytes(attacked) - before < 64 << 20
     caller.check()
 
