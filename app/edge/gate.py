@@ -18,6 +18,7 @@ from app.store.trail import Act, act
 log = logging.getLogger(__name__)
 
 JSON_TYPE = (b"content-type", b"application/json")
+CLOSE = (b"connection", b"close")
 QUIET_S = 1.0
 """How often a 503 is logged at most."""
 
@@ -131,6 +132,8 @@ class Gate:
             status, headers, body = self._problem(RequestMalformed("The body broke off before its end."), request)
         except Exception as error:
             status, headers, body = self._problem(error, request)
+        if request.unread is not False and not await self._bodies.forget(request):
+            headers.append(CLOSE)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -148,8 +151,9 @@ class Gate:
             log.error(
                 "%s %s answered %d (request %s)", request.method, request.path, status, request_id, exc_info=error
             )
-        if status in (408, 413, 431):
-            headers = [*headers, (b"connection", b"close")]
+        if status in (408, 413):
+            # Of a body that was begun, the rest may still come.
+            headers.append(CLOSE)
         return status, headers, body
 
     def _note_refusal(self, request: Request, permission: str) -> None:

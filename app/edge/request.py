@@ -67,6 +67,9 @@ _HOST = re.compile(rb"(?:\[([0-9A-Fa-f:.]+)\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-
 _good_hosts: set[bytes] = set()
 _UNFIT_FOR_A_PATH = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffd]")
 
+FORGOTTEN_BYTES = 1_048_576
+FORGOTTEN_S = 1.0
+"""How much of a body that nobody wants is awaited, and for how long, so that the connection can be used again."""
 DRAIN_FACTOR = 8
 """How many times the limit of a body is read and thrown away, so that the client gets to read its 413."""
 
@@ -92,6 +95,7 @@ class Request:
 
     id: the caller's X-Request-ID where it is 1 to 128 characters of A-Za-z0-9._-, else one made here.
     content_length: bytes, or -1 where the body is chunked, or there is none.
+    unread: whether there is a body that nobody has begun to read; None as long as that is not known.
     credential: the key as it was sent, None where none was, b"" where what was sent cannot be one.
     headers: by name in lower case; those in LISTED that stood several times joined with commas, in order.
     body, principal, route, fields (headers that the answer gets): what the layers above have found out so far.
@@ -103,7 +107,7 @@ class Request:
 
     __slots__ = (
         "body", "chunked", "content_length", "content_type", "credential", "fields", "headers", "id", "method", "path",
-        "path_params", "principal", "query", "receive", "route", "scope",
+        "path_params", "principal", "query", "receive", "route", "scope", "unread",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
@@ -119,6 +123,7 @@ class Request:
         self.content_type: bytes | None = None
         self.credential: bytes | None = None
         self.chunked = False
+        self.unread: bool | None = None
         self.body: bytes = b""
         self.principal: Any = None
         self.route: Any = None
@@ -204,11 +209,14 @@ class Request:
                 raise RequestMalformed("The request must not have Content-Length beside Transfer-Encoding.")
             if coding != b"chunked":
                 raise RequestMalformed("Transfer-Encoding must be chunked, or not there.")
-            self.chunked = True
+            self.chunked = self.unread = True
         elif length is not None:
             if not length.isdigit() or len(length) > 18:
                 raise RequestMalformed("Content-Length must be a number of bytes.")
             self.content_length = int(length)
+            self.unread = self.content_length > 0
+        else:
+            self.unread = False
 
     def check_content_type(self) -> None:
         """Raises WrongContentType for a body that is not said to be JSON in UTF-8."""
@@ -281,21 +289,38 @@ class Bodies:
 
     def __init__(self, timeout_s: float) -> None:
         self._deadline = Deadline(timeout_s)
+        self._forgetting = Deadline(FORGOTTEN_S)
 
     async def read(self, request: Request, limit_bytes: int) -> bytes:
         """The whole body, expanded where it was sent as gzip: neither form may have more than limit_bytes.
 
         Raises BodyTooLarge, BodyTooSlow, Disconnected, WrongEncoding, RequestMalformed.
         """
-        if request.content_length == 0 or (request.content_length < 0 and not request.chunked):
+        if not request.unread:
             return b""
         codings = request.content_encoding
         gzipped = codings is not None and _is_gzip(codings)
+        request.unread = False
         try:
             body = await self._deadline.run(_read(request.receive, request.content_length, limit_bytes))
         except DeadlineExceeded as late:
             raise BodyTooSlow(late.timeout_s) from None
         return await expanded(body, limit_bytes) if gzipped else body
+
+    async def forget(self, request: Request) -> bool:
+        """Let a body pass that is not wanted. Whether it is over, so that the connection can be used again.
+
+        A client that is still sending would not see the answer, and the server closes the connection without a word.
+        """
+        if request.unread is None:
+            # Where one request ends that is not HTTP, and the next begins, is anybody's guess.
+            return False
+        if request.content_length > FORGOTTEN_BYTES or b"expect" in request.headers:
+            return False
+        try:
+            return await self._forgetting.run(_drain(request.receive, FORGOTTEN_BYTES))
+        except (DeadlineExceeded, Disconnected):
+            return False
 
 
 async def _read(receive: Receive, wanted: int, limit_bytes: int) -> bytes:
@@ -329,13 +354,17 @@ async def _rest(receive: Receive, message: Message, body: bytes, wanted: int, li
         parts.append(part)
 
 
-async def _drain(receive: Receive, most_bytes: int) -> None:
-    """Read and forget the rest of a body that was refused: a client that is still sending would not see the answer."""
+async def _drain(receive: Receive, most_bytes: int) -> bool:
+    """Read and forget the rest of a body that was refused: a client that is still sending would not see the answer.
+
+    Whether that was all of it.
+    """
     read = 0
-    while read < most_bytes:
+    while read <= most_bytes:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise Disconnected
         read += len(message.get("body", b""))
         if not message.get("more_body", False):
-            return
+            return True
+    return False
