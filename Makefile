@@ -7,6 +7,9 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 EXTENSIONS := $(wildcard core/*.pyx)
 ARGS ?=
+# A Redis that is named is one that tests empty, each for itself.
+PROCESSES ?= $(if $(TEST_REDIS_URL),0,auto)
+PARALLEL := --numprocesses=$(PROCESSES) --maxprocesses=4 --dist=worksteal
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
@@ -27,7 +30,7 @@ run: build
 	@exec $(VENV)/bin/kyb serve $(ARGS)
 
 test: build $(VENV)/.group-test
-	$(PY) -m pytest -m "not slow" $(ARGS)
+	$(PY) -m pytest -m "not slow" $(PARALLEL) $(ARGS)
 
 test-slow: build $(VENV)/.group-test
 	$(PY) -m pytest -m slow $(ARGS)

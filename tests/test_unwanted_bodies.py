@@ -25,8 +25,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 @pytest.fixture(scope="module")
-def viewer(service: Service) -> str:
-    return service.new_key("viewer")
+def keys(service: Service) -> dict[str | None, str | None]:
+    """By role."""
+    return {None: None, "viewer": service.new_key("viewer"), "admin": KEY}
 
 
 def headed(line: str, key: str | None, length: int, *more: str) -> bytes:
@@ -53,23 +54,29 @@ JSON = "Content-Type: application/json"
 
 @pytest.mark.parametrize("length", [2, 5000, FORGOTTEN_BYTES])
 @pytest.mark.parametrize(
-    ("line", "key", "more", "status"),
+    ("line", "role", "more", "status"),
     [
         (CREATE, None, JSON, 401),
         (CREATE, "viewer", JSON, 403),
-        ("POST /v1/nothing", KEY, JSON, 404),
-        ("PUT /v1/assessments", KEY, JSON, 405),
-        (CREATE, KEY, "Content-Type: text/plain", 415),
-        (CREATE, KEY, f"{JSON}\r\nContent-Encoding: br", 415),
+        ("POST /v1/nothing", "admin", JSON, 404),
+        ("PUT /v1/assessments", "admin", JSON, 405),
+        (CREATE, "admin", "Content-Type: text/plain", 415),
+        (CREATE, "admin", f"{JSON}\r\nContent-Encoding: br", 415),
         ("GET /health", None, JSON, 200),
     ],
 )
 def test_a_connection_is_of_use_after_a_refusal_that_did_not_wait_for_the_body(
-    service: Service, viewer: str, line: str, key: str | None, more: str, status: int, length: int
+    service: Service,
+    keys: dict[str | None, str | None],
+    line: str,
+    role: str | None,
+    more: str,
+    status: int,
+    length: int,
 ) -> None:
     with Wire(service.port) as wire:
         for _ in range(TIMES):
-            wire.write(headed(line, viewer if key == "viewer" else key, length, more))
+            wire.write(headed(line, keys[role], length, more))
             time.sleep(PAUSE_S)
             wire.write(b"x" * length)
             answer = wire.answer()
