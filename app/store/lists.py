@@ -1,5 +1,5 @@
-"""Watchlists as every store keeps them: the version in force of each, compiled snapshots in parts, what assessments were
-screened against, and hits that people set aside."""
+"""Watchlists as every store keeps them: the version in force of each, compiled snapshots in parts, what assessments
+were screened against, and hits that people set aside."""
 
 from __future__ import annotations
 
