@@ -105,7 +105,7 @@ class Assessor:
 
         Raises ProfileRefused, Conflict, and what the store raises.
         """
-        gathered = await self.source.gather(profile)
+        gathered = await self.source.gather(tenant_id, profile)
         as_of = self._today()
         try:
             assessed = self.registry.active.assess(profile, gathered.findings, as_of)
@@ -206,7 +206,7 @@ class Assessor:
             if perf_counter() - started > SLICE_S:
                 break
         profiles = [profile for profile in read if isinstance(profile, wire.Profile)]
-        found = [await self.source.gather(profile) for profile in profiles]
+        found = await self.source.gather_each(tenant_id, profiles)
         scored = self.registry.active.assess_many(profiles, [g.findings for g in found], as_of)
         triples = iter(zip(profiles, found, scored, strict=True))
         outcomes: list[Answer | Exception] = []
@@ -234,6 +234,7 @@ class Assessor:
             gathered.screening,
             gathered.evidence,
             gathered.degraded,
+            gathered.against,
         )
         return Row(
             tenant_id,

@@ -397,6 +397,23 @@ class CheckpointQuery(Query, frozen=True):
     cursor: Cursor | None = None
 
 
+class DispositionQuery(Query, frozen=True):
+    business_id: Annotated[IdText, Meta(description="only of this `business.id`")] | None = None
+    limit: Limit = 50
+    cursor: Cursor | None = None
+
+
+Score = Annotated[float, Meta(ge=0, le=1)]
+
+
+class MatchQuery(Query, frozen=True):
+    """Unknown parameters are ignored: those of other versions of the interface that this one stands in for."""
+
+    limit: Annotated[int, Meta(ge=1, le=500, description="results of each query at most")] = 5
+    threshold: Annotated[Score, Meta(description="from which score on `match` is true; else the model's")] | None = None
+    cutoff: Annotated[Score, Meta(description="results below this score are left out")] = 0.5
+
+
 class RotateQuery(Query, frozen=True):
     overlap_s: Annotated[
         int,
@@ -411,7 +428,8 @@ class _Wrong(Exception):
 def parse_query(raw: bytes, query_type: type[Q]) -> Q:
     """The query string (without ?) as its typed structure. Raises ParameterRefused with all faults.
 
-    Pointers are /query/<name>. Short queries are remembered: the few that callers repeat cost one look-up.
+    Pointers are /query/<name>. Unknown names are faults, but for those of MatchQuery. Short queries are remembered: the
+    few that callers repeat cost one look-up.
     """
     if not raw:
         return query_type()
@@ -435,7 +453,8 @@ def _parsed(raw: bytes, query_type: type[Struct]) -> Struct:
         field = fields.get(name)
         place = pointer("/query", name)
         if field is None:
-            faults.append(_unknown("/query", name, fields, "parameter"))
+            if query_type is not MatchQuery:
+                faults.append(_unknown("/query", name, fields, "parameter"))
         elif field.name in values:
             faults.append(wire.Fault(place, "given more than once"))
         else:
@@ -480,6 +499,8 @@ def _parameter(annotation: Any, text: str) -> Any:
         value = {"true": True, "false": False}.get(text, text)
     elif isinstance(info, inspect.IntType) and re.fullmatch(r"0|-?[1-9][0-9]{0,14}", text, re.ASCII):
         value = int(text)
+    elif isinstance(info, inspect.FloatType) and re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,15})?", text, re.ASCII):
+        value = float(text)
     try:
         value = msgspec.convert(value, annotation)
     except msgspec.ValidationError:

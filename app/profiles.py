@@ -18,7 +18,7 @@ MAX_ITEMS = 1000
 SUSPECT_COMMAS = 150 * MAX_ITEMS
 _BLANKS = re.compile(rb"[ \t\r\n]*")
 
-Sent = TypeVar("Sent", bound=wire.Request)
+Sent = TypeVar("Sent", bound=msgspec.Struct)
 
 _prescan = Prescan().check
 _decode_profile = msgspec.json.Decoder(wire.Profile).decode
@@ -57,7 +57,7 @@ def read_body(body: bytes, wire_type: type[Sent]) -> Sent:
 
 
 @cache
-def _decoder(wire_type: type[wire.Request]) -> Callable[[bytes], Any]:
+def _decoder(wire_type: type[msgspec.Struct]) -> Callable[[bytes], Any]:
     return msgspec.json.Decoder(wire_type).decode
 
 

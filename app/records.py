@@ -17,6 +17,7 @@ from app.ids import text
 from app.registry import ModelUnknown, Registry
 from app.resilience.deadline import Deadline, DeadlineExceeded
 from app.store.base import Row, Store, StoreUnavailable
+from app.store.lists import Lists
 from core.model import ModelRefused
 from core.scorer import Assessed, RecordDamaged, Scorer
 from core.validity import ProfileInvalid
@@ -25,10 +26,16 @@ Found = TypeVar("Found")
 
 RENDERER_VERSION = 1
 """Of the code that makes an answer's bytes of a record. A change of these bytes is a new version."""
+MOST_AGAINST = 4096
+"""How many sets of lists are remembered: each list that is looked after makes a new one."""
 
 
 class Record(Struct, frozen=True, array_like=True, gc=False):
-    """What is kept of a result beside its input. engine: core.ENGINE_VERSION then.  result: core's compact record."""
+    """What is kept of a result beside its input. engine: core.ENGINE_VERSION then.  result: core's compact record.
+
+    evidence: a JSON list, or where there is `against` its members alone: what stands before them is kept once for all
+    assessments under that digest, since it changes only with the lists.
+    """
 
     engine: int
     result: bytes
@@ -36,6 +43,7 @@ class Record(Struct, frozen=True, array_like=True, gc=False):
     screening: bytes
     evidence: bytes
     degraded: bool
+    against: bytes = b""
 
 
 _decode_record = msgspec.msgpack.Decoder(Record).decode
@@ -61,7 +69,7 @@ class Answer(Struct, frozen=True, gc=False):
         """The answer as JSON. full: with every characteristic, else the top reasons."""
         found = self.gathered
         return self.assessed.render(
-            self.id, self.business_id, full, found.screening, found.evidence, found.degraded, self.effective
+            self.id, self.business_id, full, found.screening, found.evidence_rows, found.degraded, self.effective
         )
 
 
@@ -98,11 +106,15 @@ class Records:
     timeout_s: how long the database is waited for.
     """
 
-    def __init__(self, registry: Registry, store: Store, cache: Cache[Recorded], timeout_s: float) -> None:
+    def __init__(
+        self, registry: Registry, store: Store, lists: Lists, cache: Cache[Recorded], timeout_s: float
+    ) -> None:
         self._registry = registry
         self._store = store
+        self._lists = lists
         self._cache = cache
         self._deadline = Deadline(timeout_s)
+        self._against: dict[bytes, bytes] = {}
 
     async def find(self, tenant_id: str, id: bytes) -> Recorded | None:
         """The tenant's assessment. Raises StoreUnavailable where the cache does not have it."""
@@ -150,7 +162,7 @@ class Records:
         Raises Conflict for a row that this service cannot read.
         """
         scorer, record = await self._opened(row)
-        gathered = Gathered(record.findings, record.screening, record.evidence, record.degraded)
+        gathered = await self._gathered(record)
         effective = None if as_recorded else _effective(row)
         return Answer(row.id, _encode_json(row.business_id), _restored(scorer, record), gathered, effective)
 
@@ -169,7 +181,8 @@ class Records:
             ) from None
         if again.record() == record.result:
             return wire.Replay(identical=True)
-        told = (record.screening, record.evidence, record.degraded)
+        gathered = await self._gathered(record)
+        told = (record.screening, gathered.evidence_rows, record.degraded)
         before = msgspec.json.decode(recorded.render(row.id, _encode_json(row.business_id), True, *told))
         after = msgspec.json.decode(again.render(row.id, _encode_json(profile.business.id), True, *told))
         return wire.Replay(identical=False, differences=list(differences(before, after)))
@@ -179,10 +192,21 @@ class Records:
             scorer = await self._registry.scorer(row.model_sha256, self._store)
         except (ModelUnknown, ModelRefused) as error:
             raise Conflict(f"The model of this assessment cannot be loaded: {error}") from None
-        try:
-            return scorer, _decode_record(row.record)
-        except msgspec.MsgspecError as error:
-            raise _unreadable(error) from None
+        return scorer, _decoded(row)
+
+    async def _gathered(self, record: Record) -> Gathered:
+        """What was found out then. Raises Conflict where the store has lost what it was screened against."""
+        if not record.against:
+            return Gathered(record.findings, record.screening, record.evidence[1:-1], record.degraded)
+        rows = self._against.get(record.against)
+        if rows is None:
+            rows = await self._bounded(self._lists.screened_against(record.against))
+            if rows is None:
+                raise Conflict("Which watchlists this assessment was screened against is no longer on record.")
+            if len(self._against) >= MOST_AGAINST:
+                self._against.clear()
+            self._against[record.against] = rows
+        return Gathered(record.findings, record.screening, record.evidence, record.degraded, record.against, rows)
 
     async def _bounded(self, read: Awaitable[Found]) -> Found:
         try:
@@ -216,6 +240,18 @@ def _effective(row: Row) -> bytes | None:
     if row.override_id is None:
         return None
     return _encode_json(wire.Effective(wire.LEVELS[row.level], wire.DECISIONS[row.decision], text(row.override_id)))
+
+
+def screening_of(row: Row) -> bytes:
+    """The JSON of the screening that a row records. Raises Conflict for a row that cannot be read."""
+    return _decoded(row).screening
+
+
+def _decoded(row: Row) -> Record:
+    try:
+        return _decode_record(row.record)
+    except msgspec.MsgspecError as error:
+        raise _unreadable(error) from None
 
 
 def _restored(scorer: Scorer, record: Record) -> Assessed:

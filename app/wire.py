@@ -230,14 +230,21 @@ class AppliedOverride(Struct, frozen=True):
 
 
 class Hit(Struct, frozen=True):
+    """A listed name that resembles a subject's. `entity_digest`: of what the entry says; it changes with the entry.
+    `confirmed`: by an identifier, or an equal name with the full birth date.
+    `disposition_id`: of the finding of a person by which it is a namesake's, and counts for nothing."""
+
     subject: str
     list: str
     list_version: str
     kind: Literal["sanction", "pep", "other"]
     entity_id: str
+    entity_digest: str
     matched_name: str
     score: float
     explanation: str
+    confirmed: bool = False
+    disposition_id: str | None = None
 
 
 class Screening(Struct, frozen=True):
@@ -474,6 +481,65 @@ class KeyList(Struct, frozen=True):
     items: list[Key]
 
 
+class DispositionRequest(Request, frozen=True):
+    """A potential hit of a recorded assessment that is a namesake's. `list` and `entity_id` as the hit shows them."""
+
+    assessment_id: ShortText
+    list: ShortText
+    entity_id: Text
+    reason: Annotated[str, Meta(min_length=1, max_length=2000)]
+
+
+class Disposition(Struct, frozen=True):
+    """A potential hit that a person set aside for a business. It holds for later assessments until the entry changes,
+    or somebody ends it. `actor` and `ended_by` are ids of keys; `reason` and `business_id` are null once erased."""
+
+    id: str
+    created_at: str
+    business_id: str | None
+    assessment_id: str
+    subject: str
+    list: str
+    entity_id: str
+    matched_name: str
+    reason: str | None
+    actor: str
+    ended_at: str | None
+    ended_by: str | None
+
+
+class DispositionList(Struct, frozen=True):
+    items: list[Disposition]
+    next_cursor: str | None
+
+
+class WatchlistInfo(Struct, frozen=True):
+    """A list in force. `version`: its date and the start of `sha256`, which is of the file that it was read from."""
+
+    name: str
+    title: str
+    source: str
+    format: str
+    version: str
+    published: str | None
+    sha256: str
+    entities: int
+    names: int
+    required: bool
+    stale: bool
+    added_at: str
+    checked_at: str
+    loaded_at: str
+
+
+class WatchlistInfos(Struct, frozen=True):
+    """`complete`: every list that the model requires is in force and fresh, without which nothing is `clear`."""
+
+    complete: bool
+    missing: list[str]
+    items: list[WatchlistInfo]
+
+
 class Difference(Struct, frozen=True):
     pointer: str
     recorded: Any
@@ -510,8 +576,10 @@ BreakerState = Literal["closed", "open", "half_open"]
 
 
 class Health(Struct, frozen=True):
-    """breakers: of the neighbours that the service depends on, by name; open is one that is left alone for a while."""
+    """breakers: of the neighbours that the service depends on, by name; open is one that is left alone for a while.
+    warnings: what an operator should see to, a sentence each."""
 
     status: Literal["ok"]
     version: str
     breakers: dict[str, BreakerState] = {}
+    warnings: list[str] = []

@@ -145,6 +145,17 @@ class Override:
 
 
 @dataclass(frozen=True, slots=True)
+class Screening:
+    """From which score on, 0 to 1, a listed name is a potential match."""
+
+    threshold: float
+
+
+DEFAULT_SCREENING = Screening(threshold=0.8)
+"""Of models that say nothing of it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """One model version. `sha256` is of the file's bytes and names the version for ever."""
 
@@ -156,6 +167,7 @@ class Model:
     bands: tuple[tuple[str, int], ...]
     decisions: dict[str, str]
     required_lists: tuple[str, ...]
+    screening: Screening
     categories: tuple[CategoryInfo, ...]
     tables: dict[str, Table]
     features: dict[str, Feature]
@@ -183,7 +195,7 @@ class Model:
         return list(groups.values())
 
 
-_NUMBERS = frozenset({"points", "from", "base"})
+_NUMBERS = frozenset({"points", "from", "base", "threshold"})
 _FLAGS = frozenset({"adverse", "unknown", "required", "legal"})
 _RULES = frozenset({"when", "where", "chosen_when", "not_applicable_when"})
 

@@ -14,6 +14,7 @@ from core.document import Faults, Mapping, Section, Sequence, Text, nearest, rea
 from core.model import (
     CATEGORIES,
     DECISIONS,
+    DEFAULT_SCREENING,
     DISTRESS_CHOICES,
     FLAG_VALUES,
     HUNDREDTHS,
@@ -26,6 +27,7 @@ from core.model import (
     Floor,
     Model,
     Override,
+    Screening,
     Table,
 )
 from core.ratios import MODELS, STATEMENT_FIELDS
@@ -65,6 +67,7 @@ def read_model(text: bytes, sha256: bytes, catalogue: Catalogue, faults: Faults)
     bands = tuple(_band(section) for section in top.sections("bands"))
     decisions = _decisions(top.section("decisions"))
     required_lists = tuple(top.texts("required_lists", required=False))
+    screening = _screening(top.section("screening")) if top.has("screening") else DEFAULT_SCREENING
     categories = tuple(_category(section) for section in top.sections("categories"))
     tables = {name: _table(name, node, faults) for name, node in top.section("tables").items()}
     reader = _FeatureReader(catalogue, tables, faults)
@@ -74,8 +77,8 @@ def read_model(text: bytes, sha256: bytes, catalogue: Catalogue, faults: Faults)
     overrides = tuple(_override(section, rules) for section in top.sections("overrides"))
     top.close()
     return Model(
-        *identity, base, bands, decisions, required_lists, categories, tables, features, characteristics, overrides,
-        text, sha256,
+        *identity, base, bands, decisions, required_lists, screening, categories, tables, features, characteristics,
+        overrides, text, sha256,
     )  # fmt: skip
 
 
@@ -135,6 +138,16 @@ def _decisions(section: Section) -> dict[str, str]:
     decisions = {level: section.one_of(level, list(DECISIONS)) for level in LEVELS}
     section.close()
     return decisions
+
+
+def _screening(section: Section) -> Screening:
+    value = section.text("threshold")
+    section.close()
+    if not _NUMBER.fullmatch(value) or not 0 < float(value) <= 1:
+        if value:
+            section.fault(f'"{value}" is no score of a match: above 0 and at most 1', "threshold")
+        return DEFAULT_SCREENING
+    return Screening(float(value))
 
 
 def _category(section: Section) -> CategoryInfo:

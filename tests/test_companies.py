@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from app import wire
-from app.evidence.watchlist import NOT_SCREENED
+from app.evidence.base import NOT_SCREENED
 from app.registry import CATALOGUE, select
 from app.settings import load
 from core.model import LEVELS

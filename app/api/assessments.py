@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from binascii import Error as BinasciiError
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from time import perf_counter
@@ -13,11 +11,12 @@ from typing import TypeVar
 import msgspec
 
 from app import ids, wire
+from app.api.cursors import id_cursor, id_position
 from app.assess import SLICE_S, Assessor, Keyed, check_same
 from app.edge.gate import JSON_TYPE, Answer
 from app.edge.rates import Rates
 from app.edge.request import Request
-from app.errors import NotFound, ParameterRefused, ProblemTable, clipped
+from app.errors import NotFound, ProblemTable, clipped
 from app.faults import AssessQuery, ListQuery, Query, ReadQuery, idempotency_key, parse_query
 from app.profiles import read_batch, read_profile
 from app.records import Answer as Assessment
@@ -105,7 +104,7 @@ class Assessments:
             limit=query.limit + 1,
         )
         items = [(await self._records.restored(row)).render(False) for row in rows[: query.limit]]
-        cursor = _cursor(rows[query.limit - 1].id) if len(rows) > query.limit else None
+        cursor = id_cursor(rows[query.limit - 1].id) if len(rows) > query.limit else None
         if items:
             caller = request.principal
             self._note(act(caller.tenant_id, "assessment.exported", caller.key_id, assessments=len(items)))
@@ -205,28 +204,12 @@ def _names(header: bytes, etag: bytes) -> bool:
     return any(tag.strip().removeprefix(b"W/") in (etag, b"*") for tag in header.split(b","))
 
 
-def _cursor(last: bytes) -> str:
-    return urlsafe_b64encode(last).rstrip(b"=").decode("ascii")
-
-
 def _earliest(to_ms: int | None, cursor: str | None) -> bytes | None:
     """The id before which the page begins: the sooner of the end asked for and the cursor's."""
     ends = [] if to_ms is None else [_floor(to_ms)]
     if cursor is not None:
-        ends.append(_position(cursor))
+        ends.append(id_position(cursor))
     return min(ends, default=None)
-
-
-def _position(cursor: str) -> bytes:
-    try:
-        last = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-    except (BinasciiError, ValueError):
-        last = b""
-    if len(last) != 16:
-        raise ParameterRefused(
-            [wire.Fault("/query/cursor", "expected the `next_cursor` of the page before, unchanged")]
-        )
-    return last
 
 
 def _floor(time_ms: int) -> bytes:

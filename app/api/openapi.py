@@ -12,18 +12,8 @@ from typing import Literal, get_args, get_origin
 import msgspec
 
 from app import errors, faults, wire
-from app.api.operations import (
-    COMMON_PROBLEMS,
-    OPERATIONS,
-    PATH_PARAMETERS,
-    REQUEST_HEADERS,
-    RESPONSE_HEADERS,
-    SECURED_PROBLEMS,
-    TAGS,
-    Answer,
-    Json,
-    Operation,
-)
+from app.api.operation import COMMON_PROBLEMS, SECURED_PROBLEMS, Answer, Json, Operation
+from app.api.operations import OPERATIONS, PATH_PARAMETERS, REQUEST_HEADERS, RESPONSE_HEADERS, TAGS
 from app.api.permissions import RULES
 from app.roles import Permission
 

@@ -5,11 +5,9 @@ Their permissions stand in app.api.permissions; app.api.openapi makes the OpenAP
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 from app import errors, faults, wire
-
-Json = dict[str, Any]
+from app.api.operation import BODY_PROBLEMS, KEY_PROBLEMS, Answer, Json, Operation
+from app.api.screening import SCREENING_OPERATIONS
 
 PROFILE_EXAMPLE: Json = {
     "business": {
@@ -93,56 +91,6 @@ PROFILE_EXAMPLE: Json = {
 MINIMAL_EXAMPLE: Json = {"business": {"name": "Acme Trading GmbH", "jurisdiction": "DE"}}
 
 
-class Answer(NamedTuple):
-    """A good answer. schema: a wire type, a ready schema, or None for no body. headers: names in HEADERS."""
-
-    status: int
-    description: str
-    schema: type | Json | None = None
-    headers: tuple[str, ...] = ()
-    media_type: str = "application/json"
-
-
-class Operation(NamedTuple):
-    """One method of one path. problems: what it can be refused with, beyond COMMON_PROBLEMS."""
-
-    method: str
-    path: str
-    name: str
-    tag: str
-    summary: str
-    description: str
-    answers: tuple[Answer, ...]
-    query: type[faults.Query] = faults.Query
-    headers: tuple[str, ...] = ()
-    body: type | None = None
-    examples: tuple[tuple[str, Json], ...] = ()
-    problems: tuple[type[Exception], ...] = ()
-
-
-COMMON_PROBLEMS: tuple[type[Exception], ...] = (
-    errors.RequestMalformed,
-    errors.ParameterRefused,
-    errors.HeadersTooLarge,
-    Exception,
-)
-KEY_PROBLEMS: tuple[type[Exception], ...] = (errors.Conflict, errors.KeyBusy, errors.KeyReused)
-SECURED_PROBLEMS: tuple[type[Exception], ...] = (
-    errors.Unauthorized,
-    errors.Forbidden,
-    errors.TooManyRequests,
-    errors.Saturated,
-    errors.Unavailable,
-)
-"""Of every operation that asks for a permission."""
-BODY_PROBLEMS: tuple[type[Exception], ...] = (
-    errors.BodyUnreadable,
-    errors.BodyTooSlow,
-    errors.BodyTooLarge,
-    errors.WrongContentType,
-    errors.WrongEncoding,
-)
-
 PATH_PARAMETERS: dict[tuple[str, str], Json] = {
     ("/v1/assessments", "id"): {
         "description": "the assessment's `id` (a UUIDv7)",
@@ -153,6 +101,16 @@ PATH_PARAMETERS: dict[tuple[str, str], Json] = {
         "description": "the override's `id` (a UUIDv7)",
         "schema": {"type": "string", "format": "uuid"},
         "example": "019ab0c2-48d0-7f11-8a52-c0d1e2f3a4b5",
+    },
+    ("/v1/dispositions", "id"): {
+        "description": "the disposition's `id` (a UUIDv7)",
+        "schema": {"type": "string", "format": "uuid"},
+        "example": "019ab0c3-1c44-7d02-9b6e-4f5a6b7c8d9e",
+    },
+    ("/match", "dataset"): {
+        "description": "a watchlist's name, or `default` for all lists in force",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 64},
+        "example": "default",
     },
     ("/v1/models", "id"): {
         "description": "the model's `id`",
@@ -367,6 +325,7 @@ OPERATIONS: tuple[Operation, ...] = (
         (Answer(200, "The override, in force", wire.Override),),
         problems=(errors.NotFound, errors.Conflict),
     ),
+    *SCREENING_OPERATIONS,
     Operation(
         "get",
         "/v1/models",
@@ -502,6 +461,7 @@ OPERATIONS: tuple[Operation, ...] = (
 TAGS: dict[str, str] = {
     "Assessments": "Risk assessments of businesses: made, recorded, read again, replayed.",
     "Overrides": "What people decide over assessments, beside the record.",
+    "Screening": "Names against watchlists: in assessments, alone, and what people set aside.",
     "Models": "The scorecards that assessments are made with.",
     "Keys": "Who may call, and what for.",
     "Audit": "Who did what, in a hash-chained trail of the tenant's own.",

@@ -22,7 +22,7 @@ from app.cli.output import Output, complain, refuse_same_file
 from app.cli.sheet import place_of
 from app.cli.source import Row, Source
 from app.errors import ProblemTable, ProfileRefused, Refusal
-from app.evidence.watchlist import NOT_SCREENED
+from app.evidence.base import NOT_SCREENED
 from app.registry import CATALOGUE
 from core.model import LEVELS
 from core.scorer import Scorer
@@ -124,7 +124,7 @@ class _Run:
 
     def _rendered(self, answer: Any, profile: wire.Profile, full: bool) -> bytes:
         identity = _encode(profile.business.id)
-        rendered: bytes = answer.render(None, identity, full, NOT_SCREENED.screening, NOT_SCREENED.evidence)
+        rendered: bytes = answer.render(None, identity, full, NOT_SCREENED.screening, NOT_SCREENED.evidence_rows)
         return rendered
 
     def _show(self, row: Row, answer: Any) -> None:

@@ -203,6 +203,16 @@ class Model(Section, frozen=True, kw_only=True):
     path: Annotated[Path | None, Key(PATH, "MODEL_PATH", optional=True)]
 
 
+class Watchlists(Section, frozen=True, kw_only=True):
+    """The lists that names are screened against. `folder` None is one in `database.data_dir` of the embedded database,
+    else one in the system's folder for temporary files."""
+
+    max_age: Annotated[Seconds, Key(duration("1h", "8760h"), "WATCHLIST_MAX_AGE")]
+    check_every: Annotated[Seconds, Key(duration("100ms", "1m"))]
+    folder: Annotated[Path | None, Key(PATH, "WATCHLIST_FOLDER", optional=True)]
+    demo: Annotated[bool, Key(FLAG, "WATCHLIST_DEMO")]
+
+
 class Monitoring(Section, frozen=True, kw_only=True):
     """The service's watch on itself."""
 
@@ -240,6 +250,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     retry: Retry
     idempotency: Idempotency
     model: Model
+    watchlists: Watchlists
     monitoring: Monitoring
     scaling: Scaling
     logging: Logging

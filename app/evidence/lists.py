@@ -1,0 +1,193 @@
+"""Taking up the lists that the store has in force: snapshots mapped from files that all workers of a pod share."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import mmap
+import os
+import random
+import time
+from collections.abc import Sequence
+from contextvars import Context
+from hashlib import sha256
+from pathlib import Path
+
+from app.evidence.loaded import Loaded, LoadedList, version_text
+from app.ids import now_ms
+from app.store.base import StoreUnavailable
+from app.store.lists import Lists, ListVersion
+from core.names import SNAPSHOT_FORMAT, NameIndex, SnapshotDamaged, SnapshotOutdated
+
+log = logging.getLogger(__name__)
+
+SUFFIX = ".names"
+KEPT_S = 3600.0
+"""How long a file that is not in force any more is kept: another worker may be about to open it."""
+
+
+class SnapshotGone(Exception):
+    """A snapshot is not in the store any more, or not what its version says; the text says which."""
+
+
+class ListsInForce:
+    """Keeps `loaded` as the store has it.
+
+    folder: of the files.  required, threshold: of the model.  every_s: how often the store is asked.
+    A list that cannot be taken up leaves the one before in force, and is tried again.
+    """
+
+    def __init__(
+        self,
+        store: Lists,
+        folder: Path,
+        required: Sequence[str],
+        threshold: float,
+        *,
+        every_s: float,
+        max_age_s: float,
+    ) -> None:
+        self._store = store
+        self._folder = folder
+        self._required = required
+        self._threshold = threshold
+        self._every_s = every_s
+        self._max_age_ms = round(max_age_s * 1000)
+        self._task: asyncio.Task[None] | None = None
+        self._refused: dict[str, tuple[int, str]] = {}
+        self._kept = b""
+        self.loaded = self._made((), None)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What an operator should know: a sentence each."""
+        loaded = self.loaded
+        there = {one.name for one in loaded.lists}
+        days = self._max_age_ms / 86_400_000
+        return [
+            *[
+                f"the watchlist {name} is required by the model and not loaded; `kyb watchlist update` or `add` loads it"
+                for name in loaded.required
+                if name not in there
+            ],
+            *[
+                f"nobody looked for a newer watchlist {name} for over {days:g} days; `kyb watchlist update` does"
+                for name in loaded.stale
+            ],
+            *[f"the watchlist {name} could not be taken up: {why}" for name, (_, why) in self._refused.items()],
+        ]
+
+    async def open(self) -> None:
+        """Take up what is there, and go on looking. Raises StoreUnavailable."""
+        await self.refresh()
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="watchlists", context=Context())
+
+    async def close(self) -> None:
+        """Stop looking."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait((self._task,))
+
+    async def refresh(self) -> None:
+        """Take up what changed in the store. Raises StoreUnavailable, and then nothing has changed."""
+        before = self.loaded
+        lists = []
+        refused: dict[str, tuple[int, str]] = {}
+        for known in await self._store.lists():
+            held = before.named(known.name)
+            try:
+                lists.append(await self._taken_up(known, held))
+            except (SnapshotGone, SnapshotDamaged, SnapshotOutdated, OSError) as error:
+                refused[known.name] = (known.number, str(error))
+                if self._refused.get(known.name) != refused[known.name]:
+                    log.error("the watchlist %s cannot be taken up: %s", known.name, error)
+                if held is not None:
+                    lists.append(held)
+        loaded = self._made(lists, before)
+        if loaded.digest != self._kept:
+            # Before the first assessment that refers to it.
+            await self._store.save_screened_against(loaded.digest, loaded.rows)
+            self._kept = loaded.digest
+        for one in loaded.lists:
+            if before.named(one.name) is None or before.named(one.name).version != one.version:  # type: ignore[union-attr]
+                log.info("the watchlist %s is in force in version %s, %d entries", one.name, one.version, one.known.entities)
+        self._refused = refused
+        self.loaded = loaded
+        await asyncio.to_thread(self._clean, {one.known.snapshot.hex() for one in loaded.lists})
+
+    def _made(self, lists: Sequence[LoadedList], before: Loaded | None) -> Loaded:
+        return Loaded(
+            lists, self._required, self._threshold, now_ms=now_ms(), max_age_ms=self._max_age_ms, before=before
+        )
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._every_s * random.uniform(0.75, 1.0))  # noqa: S311
+            try:
+                await self.refresh()
+            except StoreUnavailable as error:
+                log.warning("watchlists are not looked after: %s", error)
+
+    async def _taken_up(self, known: ListVersion, held: LoadedList | None) -> LoadedList:
+        if held is not None and held.known.snapshot == known.snapshot:
+            return held if held.known == known else LoadedList(known, held.index, held.loaded_ms)
+        if known.engine != SNAPSHOT_FORMAT:
+            raise SnapshotOutdated(
+                f"version {version_text(known)} was compiled for another release of the service; add the list again"
+            )
+        file = self._folder / f"{known.snapshot.hex()}{SUFFIX}"
+        if not file.exists():
+            await self._fetch(known, file)
+        index = await asyncio.to_thread(_opened, file, known)
+        return LoadedList(known, index, now_ms())
+
+    async def _fetch(self, known: ListVersion, file: Path) -> None:
+        """Put the snapshot into its file, unless another worker of the pod did so meanwhile."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(file.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
+            if file.exists():
+                return
+            draft = file.with_suffix(".draft")
+            digest = sha256()
+            with draft.open("wb") as out:
+                size = part = 0
+                while size < known.size:
+                    data = await self._store.snapshot_part(known.snapshot, part)
+                    if not data:
+                        raise SnapshotGone(f"part {part} of version {version_text(known)} is not in the database")
+                    digest.update(data)
+                    await asyncio.to_thread(out.write, data)
+                    size, part = size + len(data), part + 1
+            if digest.digest() != known.snapshot:
+                draft.unlink()
+                raise SnapshotGone(f"version {version_text(known)} in the database is not what it was when it was added")
+            os.replace(draft, file)
+        finally:
+            os.close(lock)
+
+    def _clean(self, in_force: set[str]) -> None:
+        """Remove files of versions that are not in force any more. A mapped one stays readable."""
+        if not self._folder.is_dir():
+            return
+        now = time.time()
+        for file in self._folder.iterdir():
+            if file.suffix in (SUFFIX, ".lock", ".draft") and file.stem not in in_force:
+                try:
+                    if now - file.stat().st_mtime > KEPT_S:
+                        file.unlink()
+                except FileNotFoundError:
+                    continue
+
+
+def _opened(file: Path, known: ListVersion) -> NameIndex:
+    """The index in a file, which must be the one that the database names, whoever put it there."""
+    with file.open("rb") as handle:
+        mapped = mmap.mmap(handle.fileno(), 0, prot=mmap.PROT_READ)
+    if sha256(mapped).digest() != known.snapshot:
+        mapped.close()
+        file.unlink()
+        raise SnapshotGone(f"the file {file} was not version {version_text(known)} of the database; it is fetched again")
+    return NameIndex(mapped)

@@ -1,0 +1,126 @@
+"""Screening alone, in the words of FollowTheMoney: a schema and properties in, scored entities out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from app.evidence.loaded import LoadedList
+from app.evidence.screening import country
+from app.yente import Explanation, Result
+from core.entities import Entity, Identifier, IdentifierKind
+from core.names import Match, Query, explain, prepare
+
+_PERSON: dict[str, bool | None] = {"Person": True, "LegalEntity": None, "Thing": None}
+_NAMES = ("name", "alias", "previousName", "weakAlias")
+_COUNTRIES = ("jurisdiction", "country", "nationality", "citizenship", "mainCountry", "flag")
+_IDENTIFIERS: dict[str, IdentifierKind] = {
+    "registrationNumber": "registration",
+    "leiCode": "lei",
+    "vatCode": "vat",
+    "taxNumber": "tax",
+    "innCode": "tax",
+    "ogrnCode": "registration",
+    "passportNumber": "passport",
+    "idNumber": "national_id",
+    "imoNumber": "imo",
+    "swiftBic": "bic",
+}
+_PROPERTIES: dict[IdentifierKind, str] = {
+    "registration": "registrationNumber",
+    "lei": "leiCode",
+    "vat": "vatCode",
+    "tax": "taxNumber",
+    "passport": "passportNumber",
+    "national_id": "idNumber",
+    "imo": "imoNumber",
+    "bic": "swiftBic",
+    "other": "idNumber",
+}
+_TOPICS = {"sanction": "sanction", "pep": "role.pep"}
+MOST_VALUES = 100
+LONGEST_VALUE = 512
+
+
+def query_of(schema: str, properties: dict[str, Any]) -> Query | None:
+    """What is searched for; None where nothing names it. Properties that say nothing here are passed over."""
+    names = list(dict.fromkeys(_values(properties, _NAMES)))
+    identifiers = [
+        Identifier(kind, value, country(next(iter(_values(properties, _COUNTRIES)), None)))
+        for name, kind in _IDENTIFIERS.items()
+        for value in _values(properties, (name,))
+    ]
+    if not names and not identifiers:
+        return None
+    prepared = {True: "Person", False: "Organization", None: None}[_PERSON.get(schema, False)]
+    return Query(
+        names=tuple([prepare(name, prepared) for name in names]),
+        person=_PERSON.get(schema, False),
+        countries=tuple(dict.fromkeys([_code(value) for value in _values(properties, _COUNTRIES)])),
+        birth_date=next(iter(_values(properties, ("birthDate",))), None),
+        identifiers=tuple(identifiers),
+    )
+
+
+def found(query: Query, lists: Iterable[LoadedList], cutoff: float, limit: int) -> list[tuple[LoadedList, Match]]:
+    """The entries of all lists that resemble the query, best first."""
+    matches = [(one, match) for one in lists for match in one.index.search(query, cutoff, limit)]
+    matches.sort(key=lambda pair: -pair[1].score)
+    return matches[:limit]
+
+
+def result(listed: LoadedList, match: Match, threshold: float) -> Result:
+    """An entry as the answer shows it."""
+    entity = listed.index.entity(match.entity)
+    return Result(
+        id=entity.id,
+        caption=entity.names[0] if entity.names else match.name,
+        schema=entity.schema,
+        properties=properties_of(entity),
+        datasets=[listed.name],
+        referents=[],
+        target=True,
+        first_seen=None,
+        last_seen=None,
+        last_change=None,
+        score=match.score,
+        features={part.label: part.effect for part in match.parts},
+        explanations={
+            "name_match": Explanation(match.score, f'{match.name}: {explain(match)}'),
+            **{part.label: Explanation(part.effect) for part in match.parts},
+        },
+        match=match.score >= threshold,
+    )
+
+
+def properties_of(entity: Entity) -> dict[str, list[str]]:
+    """An entry's properties, those that it has."""
+    told: dict[str, Sequence[str]] = {
+        "name": entity.names[:1],
+        "alias": entity.names[1:],
+        "weakAlias": entity.weak_names,
+        "country": [code.lower() for code in entity.countries],
+        "birthDate": entity.birth_dates,
+        "address": entity.addresses,
+        "program": entity.programmes,
+        "topics": [_TOPICS[entity.kind]] if entity.kind in _TOPICS else [],
+    }
+    for identifier in entity.identifiers:
+        name = _PROPERTIES[identifier.kind]
+        told[name] = [*told.get(name, ()), identifier.value]
+    return {name: list(values) for name, values in told.items() if values}
+
+
+def _values(properties: dict[str, Any], names: Iterable[str]) -> list[str]:
+    """The texts of properties, which may stand alone or in a list."""
+    values: list[str] = []
+    for name in names:
+        held = properties.get(name)
+        for value in held[:MOST_VALUES] if isinstance(held, list) else [held]:
+            if isinstance(value, str | int) and not isinstance(value, bool) and (text := str(value).strip()):
+                values.append(text[:LONGEST_VALUE])
+    return values[:MOST_VALUES]
+
+
+def _code(value: str) -> str:
+    return country(value.upper()) or ""
