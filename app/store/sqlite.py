@@ -83,7 +83,7 @@ Values = Sequence[object] | dict[str, object]
 Query = tuple[str, Values]
 
 
-class SqliteStore(SqliteAccess, SqliteTrail, SqliteKeeping):
+class SqliteStore(SqliteTrail, SqliteKeeping, SqliteAccess):
     """The `Store` kept in one SQLite file.
 
     path: the file, made when it does not exist; its folder must.  timeout_s: the longest wait for another process's
