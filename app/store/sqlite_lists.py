@@ -38,17 +38,17 @@ Answer = TypeVar("Answer")
 PARTS_A_LOOK = 16
 
 _VERSION = (
-    "v.name, v.number, v.title, v.source, v.format, v.published, v.content_sha256, v.snapshot, v.size, v.engine,"
-    " v.entities, v.names, v.added_ms, v.checked_ms, v.validators"
+    "name, number, title, source, format, published, content_sha256, snapshot, size, engine, entities, names,"
+    " added_ms, checked_ms, validators"
 )
 _LISTS = f"""\
-SELECT {_VERSION} FROM watchlists w CROSS JOIN watchlist_versions v ON v.name = w.name AND v.number = w.number
-ORDER BY w.name"""
-_FIND_VERSION = f"SELECT {_VERSION} FROM watchlist_versions v WHERE v.name = ? AND v.number = ?"
+SELECT {_VERSION} FROM watchlist_versions v
+WHERE number = (SELECT w.number FROM watchlists w WHERE w.name = v.name) ORDER BY name"""
+_FIND_VERSION = f"SELECT {_VERSION} FROM watchlist_versions WHERE name = ? AND number = ?"
 _NUMBER = "SELECT number FROM watchlists WHERE name = ?"
 _COUNT = """\
 INSERT INTO watchlists (name, number) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET number = excluded.number"""
-_ADD_VERSION = f"INSERT INTO watchlist_versions VALUES ({', '.join('?' * (_VERSION.count(',') + 1))})"
+_ADD_VERSION = f"INSERT INTO watchlist_versions ({_VERSION}) VALUES ({', '.join('?' * (_VERSION.count(',') + 1))})"
 _FORGET = """\
 DELETE FROM watchlist_versions WHERE name = :name AND number < :number - 1 AND NOT EXISTS (
     SELECT 1 FROM rescreenings r WHERE r.name = :name AND watchlist_versions.number IN (r.base, r.target))

@@ -39,19 +39,19 @@ PARTS_A_DROP = 4
 TENANTS_A_LOOK = 100
 
 _VERSION = (
-    "v.name, v.number, v.title, v.source, v.format, v.published, v.content_sha256, v.snapshot, v.size, v.engine,"
-    " v.entities, v.names, v.added_ms, v.checked_ms, v.validators"
+    "name, number, title, source, format, published, content_sha256, snapshot, size, engine, entities, names,"
+    " added_ms, checked_ms, validators"
 )
 _LISTS = f"""\
-SELECT {_VERSION} FROM watchlists w JOIN watchlist_versions v ON v.name = w.name AND v.number = w.number
-ORDER BY w.name"""
-_FIND_VERSION = f"SELECT {_VERSION} FROM watchlist_versions v WHERE v.name = $1 AND v.number = $2"
+SELECT {_VERSION} FROM watchlist_versions v
+WHERE number = (SELECT w.number FROM watchlists w WHERE w.name = v.name) ORDER BY name"""
+_FIND_VERSION = f"SELECT {_VERSION} FROM watchlist_versions WHERE name = $1 AND number = $2"
 _NUMBER = "SELECT number FROM watchlists WHERE name = $1"
 _LOCK = f"SELECT pg_advisory_xact_lock({LISTS_LOCK})"
 _COUNT = """\
 INSERT INTO watchlists (name, number) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET number = EXCLUDED.number"""
 _ADD_VERSION = f"""\
-INSERT INTO watchlist_versions VALUES ({", ".join(f"${place + 1}" for place in range(_VERSION.count(",") + 1))})"""
+INSERT INTO watchlist_versions ({_VERSION}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"""
 _FORGET = """\
 DELETE FROM watchlist_versions v WHERE v.name = $1 AND v.number < $2 - 1 AND NOT EXISTS (
     SELECT 1 FROM rescreenings r WHERE r.name = $1 AND v.number IN (r.base, r.target))
