@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from conftest import Measure, Note, assessor_on
 from samples import EXAMPLE, generated
@@ -16,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from service import KEY, SECRETS, keep_key
 
 from app import ids, settings
-from app.edge.gate import Answer, Gate, Route
+from app.edge.gate import Answer, Route
 from app.edge.request import Request
 from app.main import create_app
 from app.profiles import read_profile
@@ -60,7 +61,7 @@ def scope(body: bytes, path: str = PATH, query: bytes = b"dry_run=true", method:
 class Client:
     """Calls the application as the server would. status, bytes: of the last answer."""
 
-    def __init__(self, app: Gate, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, app: Any, loop: asyncio.AbstractEventLoop) -> None:
         self.app = app
         self.loop = loop
         self.status = 0
@@ -115,9 +116,27 @@ def client(loop: asyncio.AbstractEventLoop, tmp_path_factory: pytest.TempPathFac
     loop.run_until_complete(life)
 
 
+def test_bare(measure: Measure, client: Client) -> None:
+    """What calling any application costs here: one that takes the body and sends nothing."""
+
+    async def bare(asked: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Any]) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    alone = Client(bare, client.loop)
+    measure(lambda: alone.call(REQUESTS, EXAMPLE), per=REQUESTS, unit="request")
+    assert alone.status == 200
+
+
+def test_orjson(measure: Measure) -> None:
+    """A yardstick of the machine: the example's body, untyped."""
+    measure(lambda: [orjson.loads(EXAMPLE) for _ in range(REQUESTS)], per=REQUESTS, unit="body")
+
+
 def test_edge(measure: Measure, client: Client) -> None:
     """All layers of the edge (head, route, key, role, rate, body, admission, headers of the answer) round an endpoint
-    that does nothing. What calling an application at all costs here is part of it."""
+    that does nothing. What `test_bare` costs is part of it."""
     gate = client.app
     table = gate.routes
 
@@ -125,8 +144,14 @@ def test_edge(measure: Measure, client: Client) -> None:
         return Answer(200, b"")
 
     class Only:
+        def __init__(self) -> None:
+            self.route: Route | None = None
+
         def find(self, request: Request) -> Route:
-            return table.find(request)._replace(endpoint=nothing)
+            found = table.find(request)
+            if self.route is None:
+                self.route = found._replace(endpoint=nothing)
+            return self.route
 
     gate.routes = Only()
     try:

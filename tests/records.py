@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +20,7 @@ from app.ids import Uuid7, now_ms
 from app.store.access import Access, StoredKey, StoredOverride
 from app.store.base import Receipt, Row, S, Store, opened
 from app.store.keeping import Keeping
+from app.store.lists import Disposition, Lists, ListVersion
 from app.store.sqlite import SqliteStore
 from app.store.trail import Trail
 
@@ -95,6 +97,47 @@ def override(of: Row, **fields: object) -> StoredOverride:
     return msgspec.structs.replace(made, **fields)
 
 
+def list_version(name: str, number: int, snapshot: bytes, **fields: object) -> ListVersion:
+    """A version of a list with that snapshot."""
+    made = ListVersion(
+        name=name,
+        number=number,
+        title="A list of many names",
+        source=f"https://lists.example/{name}.xml",
+        format="ofac-xml",
+        published="2026-11-20",
+        content_sha256=b"c" * 32,
+        snapshot=sha256(snapshot).digest(),
+        size=len(snapshot),
+        engine=1,
+        entities=18_000,
+        names=40_000,
+        added_ms=1_800_000_000_000 + number,
+        checked_ms=1_800_000_000_000 + number,
+        validators=b'{"etag": "1"}',
+    )
+    return msgspec.structs.replace(made, **fields)
+
+
+def disposition(of: Row, **fields: object) -> Disposition:
+    """A person's finding over a row that its owner is a namesake."""
+    made = Disposition(
+        tenant_id=of.tenant_id,
+        id=ids.new(),
+        business=sha256(f"{of.business_id}".encode()).digest(),
+        business_id=of.business_id,
+        assessment_id=of.id,
+        list="ofac-sdn",
+        entity_id="12345",
+        entity_digest=b"e" * 32,
+        matched_name="Mariya MUSTERFRAU",
+        subject="/ownership/owners/0",
+        reason="Maria is younger",
+        actor="key-of-one",
+    )
+    return msgspec.structs.replace(made, **fields)
+
+
 def play(store: S, scenario: Callable[[S], Awaitable[None]]) -> None:
     """Open the store, run the scenario on it, close it."""
 
@@ -105,7 +148,7 @@ def play(store: S, scenario: Callable[[S], Awaitable[None]]) -> None:
     asyncio.run(run())
 
 
-class Records(Store, Keeping, Access, Trail, Protocol):
+class Records(Store, Keeping, Access, Lists, Trail, Protocol):
     """A store with everything that it can do."""
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from records import FINGERPRINT, ids, override, receipt, row
+from sqlite_versions import VERSION_1, VERSION_2, VERSION_3
 
 from app.ids import now_ms
 from app.store.base import Row, StoreRefused
@@ -18,118 +19,11 @@ from app.store.chain import leaf
 from app.store.keeping import Erasure, Relationship, Retention
 from app.store.sqlite import SqliteStore
 from app.store.sqlite_file import migrate
-from app.store.sqlite_schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
+from app.store.sqlite_schema import SCHEMA, SCHEMA_VERSION
 from app.store.trail import act
 
-VERSION_1 = [
-    """\
-CREATE TABLE spans (
-    span INTEGER PRIMARY KEY,
-    start BLOB NOT NULL UNIQUE,
-    first_row INTEGER NOT NULL
-) STRICT""",
-    """\
-CREATE TABLE assessments (
-    tenant_id TEXT NOT NULL,
-    id BLOB NOT NULL CHECK (length(id) = 16),
-    business_id TEXT,
-    span INTEGER NOT NULL,
-    level INTEGER NOT NULL CHECK (level BETWEEN 0 AND 3),
-    decision INTEGER NOT NULL CHECK (decision BETWEEN 0 AND 2),
-    score INTEGER NOT NULL,
-    model_sha256 BLOB NOT NULL,
-    input BLOB NOT NULL,
-    record BLOB NOT NULL
-) STRICT""",
-    "CREATE UNIQUE INDEX assessments_by_id ON assessments (tenant_id, id)",
-    "CREATE INDEX assessments_by_outcome ON assessments (tenant_id, level, decision, id)",
-    """\
-CREATE INDEX assessments_by_business ON assessments (tenant_id, span, business_id, id, level, decision)
-    WHERE business_id IS NOT NULL""",
-    """\
-CREATE TABLE idempotency (
-    tenant_id TEXT NOT NULL,
-    key TEXT NOT NULL,
-    fingerprint BLOB NOT NULL,
-    assessment_id BLOB NOT NULL,
-    PRIMARY KEY (tenant_id, key)
-) STRICT, WITHOUT ROWID""",
-    """\
-CREATE TABLE models (
-    sha256 BLOB PRIMARY KEY NOT NULL,
-    model_id TEXT NOT NULL,
-    version TEXT NOT NULL,
-    definition BLOB NOT NULL
-) STRICT""",
-    "INSERT INTO spans (start, first_row) VALUES (x'', 1)",
-    f"PRAGMA application_id = {APPLICATION_ID}",
-    "PRAGMA user_version = 1",
-]
-"""A file as version 1 made it."""
-
-VERSION_2 = [
-    VERSION_1[0],
-    """\
-CREATE TABLE assessments (
-    tenant_id TEXT NOT NULL,
-    id BLOB NOT NULL CHECK (length(id) = 16),
-    business_id TEXT,
-    span INTEGER NOT NULL,
-    level INTEGER NOT NULL CHECK (level BETWEEN 0 AND 3),
-    decision INTEGER NOT NULL CHECK (decision BETWEEN 0 AND 2),
-    score INTEGER NOT NULL,
-    model_sha256 BLOB NOT NULL,
-    input BLOB,
-    record BLOB NOT NULL,
-    input_sha256 BLOB,
-    CHECK ((input IS NULL) = (input_sha256 IS NOT NULL))
-) STRICT""",
-    *VERSION_1[2:5],
-    """\
-CREATE TABLE idempotency (
-    tenant_id TEXT NOT NULL,
-    key TEXT NOT NULL,
-    fingerprint BLOB NOT NULL,
-    status INTEGER NOT NULL,
-    ids BLOB NOT NULL CHECK (length(ids) % 16 = 0),
-    explain INTEGER NOT NULL,
-    renderer INTEGER NOT NULL,
-    answer_sha256 BLOB NOT NULL,
-    request_id TEXT NOT NULL,
-    as_of INTEGER NOT NULL,
-    created_ms INTEGER NOT NULL,
-    PRIMARY KEY (tenant_id, key)
-) STRICT, WITHOUT ROWID""",
-    "CREATE INDEX idempotency_by_created ON idempotency (created_ms)",
-    VERSION_1[6],
-    """\
-CREATE TABLE retentions (
-    tenant_id TEXT PRIMARY KEY NOT NULL,
-    days INTEGER NOT NULL CHECK (days >= 1)
-) STRICT, WITHOUT ROWID""",
-    """\
-CREATE TABLE relationships (
-    tenant_id TEXT NOT NULL,
-    business_id TEXT NOT NULL,
-    ended_on INTEGER,
-    PRIMARY KEY (tenant_id, business_id)
-) STRICT, WITHOUT ROWID""",
-    """\
-CREATE TABLE erasures (
-    erasure INTEGER PRIMARY KEY,
-    tenant_id TEXT NOT NULL,
-    business_sha256 BLOB NOT NULL,
-    erased_ms INTEGER NOT NULL,
-    assessments INTEGER NOT NULL,
-    reason TEXT NOT NULL
-) STRICT""",
-    "CREATE INDEX erasures_by_tenant ON erasures (tenant_id, erased_ms)",
-    *VERSION_1[7:9],
-    "PRAGMA user_version = 2",
-]
-"""A file as version 2 made it."""
-
-EARLIER = (1, 2)
+VERSIONS = {1: VERSION_1, 2: VERSION_2, 3: VERSION_3}
+EARLIER = tuple(VERSIONS)
 
 KILLED = """
 import os, signal, sqlite3, sys
@@ -179,11 +73,11 @@ def path(tmp_path: Path) -> Path:
 
 
 def earlier(path: Path, version: int, rows: list[Row]) -> None:
-    """Make a file of version 1 or 2 with these rows, each under a key."""
+    """Make a file of that version with these rows, each under a key."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA page_size = 16384")
         connection.execute("PRAGMA journal_mode = WAL")
-        for statement in VERSION_1 if version == 1 else VERSION_2:
+        for statement in VERSIONS[version]:
             connection.execute(statement)
         add = "INSERT INTO assessments (tenant_id, id, business_id, level, decision, score, model_sha256, input, record"
         values = [[getattr(each, name) for name in Row.__struct_fields__[:9]] for each in rows]

@@ -48,8 +48,8 @@ def test_the_file_is_looked_through_by_its_indexes_alone(tmp_path: Path) -> None
         for sql, given in (
             (sqlite_trail._SEGMENT, ("acme", b"", 0, 9)),
             (sqlite_trail._SEGMENTS, values),
-            (sqlite_trail._TENANTS.format("audit_entries"), ()),
-            (sqlite_trail._TENANTS.format("audit_checkpoints"), ()),
+            (sqlite_trail.TENANTS.format("audit_entries"), ()),
+            (sqlite_trail.TENANTS.format("audit_checkpoints"), ()),
             (sqlite_trail._UNCOVERED, values),
             (sqlite_trail._CHECKPOINTS, ("acme", 0, 9)),
             (sqlite_trail._LAST, ("acme",)),

@@ -34,7 +34,7 @@ class Allowance:
     of the RateLimit field, with the places of their buckets.
     """
 
-    __slots__ = ("advance", "buckets", "forms", "policy")
+    __slots__ = ("advance", "buckets", "forms", "policy", "policy_field")
 
     def __init__(self, buckets: Sequence[Bucket]) -> None:
         if not buckets:
@@ -44,6 +44,7 @@ class Allowance:
         self.advance = min([int(min(ADVANCE_SHARE * b.rate.burst, ADVANCE_S * b.rate.per_s)) for b in buckets])
         self.forms = tuple([(place, f'"{bucket.name}";r=%d;t=%d'.encode("ascii")) for place, bucket in told])
         self.policy = ", ".join([_policy(bucket) for _, bucket in told]).encode("ascii")
+        self.policy_field = (b"ratelimit-policy", self.policy)
 
 
 class Taken(NamedTuple):
@@ -64,9 +65,12 @@ def fields(allowance: Allowance, taken: Taken) -> Fields:
         # A refusal names one time: that of its Retry-After.
         wait_s = max(1, math.ceil(taken.wait_s))
         standings = [known and (known[0], min(known[1], wait_s)) for known in standings]
+    if taken.granted and len(allowance.forms) == 1:
+        [(place, form)] = allowance.forms
+        standing = standings[place]
+        return (allowance.policy_field, (b"ratelimit", form % standing)) if standing else (allowance.policy_field,)
     left = b", ".join([form % standing for place, form in allowance.forms if (standing := standings[place])])
-    policy = (b"ratelimit-policy", allowance.policy)
-    return (policy, (b"ratelimit", left)) if left else (policy,)
+    return (allowance.policy_field, (b"ratelimit", left)) if left else (allowance.policy_field,)
 
 
 def _policy(bucket: Bucket) -> str:

@@ -92,7 +92,9 @@ class Keeping(Protocol):
 
         Their input becomes None beside its SHA-256, their business_id None, their record `redact(record)`, which may
         run in another thread; what the audit trail holds of them stays in their leaf. The reasons of their overrides
-        become None. The relationship is deleted, and the erasure noted.
+        become None. The dispositions of the business lose business_id, reason and matched_name, which resembles one of
+        its people's, and end now unless they ended before; that a digest of the business set aside an entry of a list
+        stays. The relationship is deleted, and the erasure noted.
 
         A business of a few hundred assessments is erased in one transaction. One of many is erased in slices, so that
         others write in between: the first notes the erasure, each that follows adds its assessments to the note's

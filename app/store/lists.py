@@ -4,14 +4,20 @@ were screened against, and hits that people set aside."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import Protocol
 
 from msgspec import Struct
 
+from app.store.base import RowRefused
 from app.store.trail import Act
 
 PART_BYTES = 1 << 20
 """A snapshot is kept in parts of this size, so that no statement carries more."""
+ORPHAN_MS = 3_600_000
+"""Parts that no version names are somebody's who is at work, until they are this old."""
+ROUNDS = 3
+"""How often parts are written again that somebody else deleted meanwhile, before that is an error."""
 
 
 class ListVersion(Struct, frozen=True):
@@ -46,7 +52,8 @@ class Rescreening(Struct, frozen=True):
 
     base: the number of the version that all of them had been compared with before, 0 for none.  target: of the version
     that they are compared with now, equal to base when that is done.  tenant_id, before_id: where the work goes on:
-    tenants before it, and of it the assessments from that id on, are done.  found, recorded: assessments so far.
+    tenants before it, and of it the assessments from that id on, are done.  compared, recorded: assessments so far.
+    A base that is not kept any more, of a list that was dropped and added again, says as much as 0.
     """
 
     name: str
@@ -63,8 +70,10 @@ class Disposition(Struct, frozen=True):
 
     business: SHA-256 that names the business within the tenant.  business_id: None where it has none, or was erased.
     list, entity_id, entity_digest: the entry, and what it said then: it holds until that changes.
-    subject: of the hit, such as `/ownership/owners/0`.  reason: None once it was erased.
-    actor, ended_by: ids of keys.  ended_ms: when somebody took it back.
+    subject: of the hit, such as `/ownership/owners/0`.
+    actor, ended_by: ids of keys.  ended_ms: when somebody took it back, or its business was erased: then business_id,
+    reason and ended_by are None and matched_name is empty, and the digest `business` is all that is left of whom it was
+    about.
     """
 
     tenant_id: str
@@ -93,19 +102,25 @@ class Lists(Protocol):
     async def list_version(self, name: str, number: int) -> ListVersion | None:
         """A version of a list, as long as it is kept."""
 
+    async def list_number(self, name: str) -> int:
+        """The greatest number that a version of the list ever had, 0 for none: the next one has the number after it,
+        also after the list was dropped."""
+
     async def put_list(self, version: ListVersion, snapshot: bytes | memoryview, act: Act) -> bool:
         """Keep a snapshot and have the version come into force, once all of its parts are there.
 
         False, and nothing is in force that was not before, where the version's number is not the one after the newest:
-        somebody else was faster. Snapshots that neither a version in force, nor the one before it, nor the base of a
-        rescreening needs are deleted.
+        somebody else was faster. Of each list the version in force, the one before it, and base and target of its
+        rescreening are kept; other versions are deleted, and snapshots that no version has. Ended on the way, it leaves
+        parts that a later call deletes. Raises ValueError where the snapshot is not what the version says.
         """
 
     async def check_list(self, name: str, number: int, checked_ms: int, validators: bytes) -> bool:
         """Note that the version is still the newest; False where it is not in force any more."""
 
     async def drop_list(self, name: str, act: Act) -> bool:
-        """Take a list out of force, with all its versions; False where there is none."""
+        """Take a list out of force, with all its versions and how far its rescreening has come; False where there is
+        none."""
 
     async def snapshot_part(self, snapshot: bytes, part: int) -> bytes | None:
         """Part 0, 1, ... of a snapshot: PART_BYTES each, the last one shorter; None where it is not kept."""
@@ -146,3 +161,32 @@ class Lists(Protocol):
 
     async def tenants(self) -> list[str]:
         """Every tenant with an assessment on record, in order."""
+
+
+class PartsMissing(RowRefused):
+    """Not all parts of the snapshot are there: somebody deleted them who did not know that they are wanted again."""
+
+    def __init__(self) -> None:
+        super().__init__("parts of the snapshot were deleted while others were written")
+
+
+def parts_of(size: int) -> int:
+    """How many parts a snapshot of so many bytes has."""
+    return -(-size // PART_BYTES)
+
+
+def part_of(content: memoryview, part: int) -> bytes:
+    """A part of a snapshot, by its number from 0."""
+    return bytes(content[part * PART_BYTES : (part + 1) * PART_BYTES])
+
+
+def checked_snapshot(version: ListVersion, snapshot: bytes | memoryview) -> memoryview:
+    """The snapshot's bytes. Raises ValueError where they are not those that the version names."""
+    content = memoryview(snapshot).cast("B")
+    if len(content) != version.size or sha256(content).digest() != version.snapshot:
+        raise ValueError(
+            f"the snapshot given with {version.name} {version.number} is another one than the version names:"
+            f" {len(content)} bytes with SHA-256 {sha256(content).hexdigest()},"
+            f" instead of {version.size} with {version.snapshot.hex()}"
+        )
+    return content

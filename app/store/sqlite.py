@@ -21,8 +21,10 @@ from app.store.base import DECISIONS, LEVELS, Receipt, Row, StoredModel, StoreRe
 from app.store.lane import Lane
 from app.store.segments import Segments
 from app.store.sqlite_access import SqliteAccess
+from app.store.sqlite_dispositions import SqliteDispositions
 from app.store.sqlite_file import connect, make, prepare, refusal, roll
 from app.store.sqlite_keeping import SqliteKeeping
+from app.store.sqlite_lists import SqliteLists
 from app.store.sqlite_log import copy_back, empty_log
 from app.store.sqlite_trail import SqliteTrail
 from app.store.sqlite_write import COLUMNS, GET, Answer, Entry, drop_receipts, write
@@ -83,7 +85,7 @@ Values = Sequence[object] | dict[str, object]
 Query = tuple[str, Values]
 
 
-class SqliteStore(SqliteAccess, SqliteTrail, SqliteKeeping):
+class SqliteStore(SqliteTrail, SqliteKeeping, SqliteAccess, SqliteLists, SqliteDispositions):
     """The `Store` kept in one SQLite file.
 
     path: the file, made when it does not exist; its folder must.  timeout_s: the longest wait for another process's

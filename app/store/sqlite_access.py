@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from app.resilience.batcher import Batcher
 from app.store.access import StoredKey, StoredOverride
-from app.store.base import RowRefused
 from app.store.lane import Lane
-from app.store.segments import Segments
-from app.store.sqlite_trail import append, commit
+from app.store.sqlite_trail import Change, Done
 from app.store.trail import Act
 
 Answer = TypeVar("Answer")
@@ -50,23 +48,16 @@ UPDATE assessments SET level = :level, decision = :decision, override_id = :id,
 WHERE tenant_id = :tenant_id AND id = :assessment_id"""
 
 
-class _Done(NamedTuple, Generic[Answer]):
-    """What came of a change, and what the trail is told of it."""
-
-    answer: Answer
-    acts: Sequence[Act] = ()
-
-
-Change = Callable[[sqlite3.Connection], _Done[Answer]]
-
-
 class SqliteAccess(ABC):
     """The `Access` of the SQLite file, to be mixed into its store."""
 
     _writer: Lane
     _pager: Lane
-    _chain: Segments
     reads: Batcher[Any, list[Any]]
+
+    @abstractmethod
+    async def _apply(self, change: Change[Answer]) -> Answer:
+        """Make the change and note its acts, in one transaction."""
 
     @abstractmethod
     async def _ask(self, batcher: Batcher[Any, list[Any]], sql: str, values: Sequence[object]) -> list[Any]:
@@ -121,41 +112,27 @@ class SqliteAccess(ABC):
         """Approve a pending override and have it take effect, as `Access.approve_override` says."""
         return await self._apply(partial(_approve_override, override, act, over))
 
-    async def _apply(self, change: Change[Answer]) -> Answer:
-        return await self._writer.run(partial(_commit, self._chain, change))
 
-
-def _commit(chain: Segments, change: Change[Answer], connection: sqlite3.Connection) -> Answer:
-    """Make the change and note its acts, in one transaction."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        done = change(connection)
-    except sqlite3.IntegrityError as fault:
-        raise RowRefused(str(fault)) from None
-    commit(connection, chain, append(connection, chain, done.acts))
-    return done.answer
-
-
-def _add_key(key: StoredKey, act: Act, connection: sqlite3.Connection) -> _Done[None]:
+def _add_key(key: StoredKey, act: Act, connection: sqlite3.Connection) -> Done[None]:
     connection.execute(_ADD_KEY, _key_values(key))
-    return _Done(None, (act,))
+    return Done(None, (act,))
 
 
 def _end_key(
     tenant_id: str, id: str, revoked_ms: int, act: Act, connection: sqlite3.Connection
-) -> _Done[StoredKey | None]:
+) -> Done[StoredKey | None]:
     ended = connection.execute(_REVOKE, (revoked_ms, tenant_id, id)).rowcount
     found = connection.execute(_TENANTS_KEY, (tenant_id, id)).fetchone()
-    return _Done(None if found is None else _key(found), (act,) if ended else ())
+    return Done(None if found is None else _key(found), (act,) if ended else ())
 
 
 def _replace_key(
     old: dict[str, object], successor: StoredKey, acts: Sequence[Act], connection: sqlite3.Connection
-) -> _Done[bool]:
+) -> Done[bool]:
     if not connection.execute(_EXPIRE, old).rowcount:
-        return _Done(False)
+        return Done(False)
     connection.execute(_ADD_KEY, _key_values(successor))
-    return _Done(True, acts)
+    return Done(True, acts)
 
 
 def _touch_keys(used_ms: dict[str, int], connection: sqlite3.Connection) -> None:
@@ -164,25 +141,23 @@ def _touch_keys(used_ms: dict[str, int], connection: sqlite3.Connection) -> None
     connection.execute("COMMIT")
 
 
-def _add_override(
-    override: StoredOverride, act: Act, over: bytes | None, connection: sqlite3.Connection
-) -> _Done[bool]:
+def _add_override(override: StoredOverride, act: Act, over: bytes | None, connection: sqlite3.Connection) -> Done[bool]:
     if not _is_over(override, over, connection):
-        return _Done(False)
+        return Done(False)
     connection.execute(_ADD_OVERRIDE, msgspec.structs.astuple(override))
     if override.state == "applied":
         connection.execute(_TAKE_EFFECT, msgspec.structs.asdict(override))
-    return _Done(True, (act,))
+    return Done(True, (act,))
 
 
 def _approve_override(
     override: StoredOverride, act: Act, over: bytes | None, connection: sqlite3.Connection
-) -> _Done[bool]:
+) -> Done[bool]:
     values = msgspec.structs.asdict(override)
     if not _is_over(override, over, connection) or not connection.execute(_APPROVE, values).rowcount:
-        return _Done(False)
+        return Done(False)
     connection.execute(_TAKE_EFFECT, values)
-    return _Done(True, (act,))
+    return Done(True, (act,))
 
 
 def _is_over(override: StoredOverride, over: bytes | None, connection: sqlite3.Connection) -> bool:

@@ -65,6 +65,9 @@ _FIND_ROW = f"SELECT {COLUMNS} FROM assessments a WHERE a.rowid = ?"
 _BLANK = """\
 UPDATE assessments SET business_id = NULL, input = NULL, input_sha256 = ?, record = ?, leaf = ? WHERE rowid = ?"""
 _BLANK_REASONS = "UPDATE overrides SET reason = NULL WHERE tenant_id = ? AND assessment_id = ?"
+_BLANK_DISPOSITIONS = """\
+UPDATE dispositions SET business_id = NULL, reason = NULL, matched_name = '', ended_ms = coalesce(ended_ms, ?)
+WHERE tenant_id = ? AND business_id = ?"""
 _END_RELATIONSHIP = "DELETE FROM relationships WHERE tenant_id = ? AND business_id = ?"
 _NOTE = "INSERT INTO erasures (tenant_id, business_sha256, erased_ms, assessments, reason) VALUES (?, ?, ?, ?, ?)"
 _ADD_TO_NOTE = "UPDATE erasures SET assessments = assessments + ? WHERE erasure = ?"
@@ -242,7 +245,8 @@ def _note(connection: sqlite3.Connection, order: _Order, note: int | None, asses
         connection.execute(_ADD_TO_NOTE, (assessments, note))
         return note
     ended = connection.execute(_END_RELATIONSHIP, (order.tenant_id, order.business_id)).rowcount
-    if not ended and not assessments:
+    blanked = connection.execute(_BLANK_DISPOSITIONS, (order.now_ms, order.tenant_id, order.business_id)).rowcount
+    if not ended and not blanked and not assessments:
         return None
     digest = business_sha256(order.tenant_id, order.business_id)
     values = (order.tenant_id, digest, order.now_ms, assessments, order.reason)

@@ -7,7 +7,7 @@ import sqlite3
 from app.store.base import StoreRefused
 
 APPLICATION_ID = 0x4B594253
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 # A span is a stretch of ids: it holds those from its start to the start of the next. Business ids come in any order;
 # an index over all of them touches a page of its own for every row, one within spans only the few pages of the newest.
@@ -165,6 +165,82 @@ CREATE TABLE audit_heads (
     number INTEGER NOT NULL,
     PRIMARY KEY (tenant_id, segment)
 ) STRICT, WITHOUT ROWID""",
+    # The greatest number of each list that there ever was; in force where a version of that number is there.
+    "watchlists": """\
+CREATE TABLE watchlists (
+    name TEXT PRIMARY KEY NOT NULL,
+    number INTEGER NOT NULL
+) STRICT, WITHOUT ROWID""",
+    # validators: JSON.
+    "watchlist_versions": """\
+CREATE TABLE watchlist_versions (
+    name TEXT NOT NULL,
+    number INTEGER NOT NULL CHECK (number >= 1),
+    title TEXT NOT NULL,
+    source TEXT NOT NULL,
+    format TEXT NOT NULL,
+    published TEXT,
+    content_sha256 BLOB NOT NULL,
+    snapshot BLOB NOT NULL,
+    size INTEGER NOT NULL,
+    engine INTEGER NOT NULL,
+    entities INTEGER NOT NULL,
+    names INTEGER NOT NULL,
+    added_ms INTEGER NOT NULL,
+    checked_ms INTEGER NOT NULL,
+    validators BLOB NOT NULL,
+    PRIMARY KEY (name, number)
+) STRICT, WITHOUT ROWID""",
+    # The large column last: the others are read without it.
+    "watchlist_parts": """\
+CREATE TABLE watchlist_parts (
+    snapshot BLOB NOT NULL CHECK (length(snapshot) = 32),
+    part INTEGER NOT NULL,
+    created_ms INTEGER NOT NULL,
+    content BLOB NOT NULL,
+    PRIMARY KEY (snapshot, part)
+) STRICT""",
+    "rescreenings": """\
+CREATE TABLE rescreenings (
+    name TEXT PRIMARY KEY NOT NULL,
+    base INTEGER NOT NULL,
+    target INTEGER NOT NULL,
+    tenant_id TEXT NOT NULL,
+    before_id BLOB,
+    compared INTEGER NOT NULL,
+    recorded INTEGER NOT NULL
+) STRICT, WITHOUT ROWID""",
+    "screened_against": """\
+CREATE TABLE screened_against (
+    digest BLOB PRIMARY KEY NOT NULL CHECK (length(digest) = 16),
+    lists BLOB NOT NULL
+) STRICT, WITHOUT ROWID""",
+    "dispositions": """\
+CREATE TABLE dispositions (
+    tenant_id TEXT NOT NULL,
+    id BLOB NOT NULL CHECK (length(id) = 16),
+    business BLOB NOT NULL,
+    business_id TEXT,
+    assessment_id BLOB NOT NULL CHECK (length(assessment_id) = 16),
+    list TEXT NOT NULL,
+    entity_id TEXT NOT NULL,
+    entity_digest BLOB NOT NULL,
+    matched_name TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    reason TEXT,
+    actor TEXT NOT NULL,
+    ended_ms INTEGER,
+    ended_by TEXT,
+    PRIMARY KEY (tenant_id, id)
+) STRICT, WITHOUT ROWID""",
+    "dispositions_by_business": """\
+CREATE INDEX dispositions_by_business ON dispositions (tenant_id, business, id) WHERE ended_ms IS NULL""",
+    "dispositions_in_force": """\
+CREATE UNIQUE INDEX dispositions_in_force ON dispositions (tenant_id, business, list, entity_id, entity_digest)
+    WHERE ended_ms IS NULL""",
+    "dispositions_by_business_id": """\
+CREATE INDEX dispositions_by_business_id ON dispositions (tenant_id, business_id, id)
+    WHERE business_id IS NOT NULL""",
 }
 
 # What each version brought, and the assessments as the earlier ones had them.
@@ -180,6 +256,17 @@ _NEW_IN = {
         "audit_acts_by_time",
         "audit_checkpoints",
         "audit_heads",
+    ),
+    4: (
+        "watchlists",
+        "watchlist_versions",
+        "watchlist_parts",
+        "rescreenings",
+        "screened_against",
+        "dispositions",
+        "dispositions_by_business",
+        "dispositions_in_force",
+        "dispositions_by_business_id",
     ),
 }
 _ASSESSMENTS = {
@@ -246,7 +333,8 @@ def upgrade(connection: sqlite3.Connection, path: str) -> int:
         return version
     new = [name for since, names in _NEW_IN.items() if since > version for name in names]
     kept = {name: statement for name, statement in SCHEMA.items() if name not in new}
-    _refuse_changed(connection, path, {**kept, "assessments": _ASSESSMENTS[version]})
+    assessments = _ASSESSMENTS.get(version, SCHEMA["assessments"])
+    _refuse_changed(connection, path, {**kept, "assessments": assessments})
     if version == 1:
         # Their answers were not kept, so nothing could tell whether one was rendered again as it was.
         connection.execute("DROP TABLE idempotency")

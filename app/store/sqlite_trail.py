@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import sqlite3
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
 from app import ids
+from app.store.base import RowRefused
 from app.store.chain import AuditEntry
 from app.store.lane import Lane
 from app.store.segments import Segments
 from app.store.trail import RECORDED, Act, Checkpoint, Head, Position, packed_heads, unpacked_heads
 from app.store.trail_search import TrailSearch, Wanted
+
+Answer = TypeVar("Answer")
 
 _ENTRY = "tenant_id, segment, number, at_ms, act, actor, detail, subjects, previous, hash"
 _CHECKPOINT = "tenant_id, number, at_ms, entries, heads, previous, hash, mac"
@@ -32,7 +35,7 @@ WITH RECURSIVE s (segment) AS (
             ORDER BY e.segment LIMIT 1) FROM s WHERE s.segment IS NOT NULL
 )
 SELECT segment FROM s WHERE segment IS NOT NULL"""
-_TENANTS = """\
+TENANTS = """\
 WITH RECURSIVE t (tenant_id) AS (
     SELECT (SELECT tenant_id FROM {0} ORDER BY tenant_id LIMIT 1)
     UNION ALL
@@ -40,6 +43,7 @@ WITH RECURSIVE t (tenant_id) AS (
     FROM t WHERE t.tenant_id IS NOT NULL
 )
 SELECT tenant_id FROM t WHERE tenant_id IS NOT NULL"""
+"""The tenants of a table, in order, from one to the next by an index."""
 
 # From one segment to the next of a tenant, and from its last to the next tenant, where `segment` begins below all that
 # are looked for again.
@@ -70,6 +74,16 @@ _KEPT = f"SELECT {_CHECKPOINT} FROM audit_checkpoints WHERE tenant_id = ? AND nu
 _COVER = """\
 INSERT INTO audit_heads (tenant_id, segment, number) VALUES (?, ?, ?)
 ON CONFLICT (tenant_id, segment) DO UPDATE SET number = max(number, excluded.number)"""
+
+
+class Done(NamedTuple, Generic[Answer]):
+    """What came of a change, and what the trail is told of it."""
+
+    answer: Answer
+    acts: Sequence[Act] = ()
+
+
+Change = Callable[[sqlite3.Connection], Done[Answer]]
 
 
 def append(connection: sqlite3.Connection, chain: Segments, acts: Iterable[Act]) -> list[AuditEntry]:
@@ -105,6 +119,10 @@ class SqliteTrail(TrailSearch):
 
     _writer: Lane
     _chain: Segments
+
+    async def _apply(self, change: Change[Answer]) -> Answer:
+        """Make the change and note its acts, in one transaction. Raises RowRefused for what it may not hold."""
+        return await self._writer.run(partial(_make, self._chain, change))
 
     @abstractmethod
     async def _rows(self, sql: str, values: Sequence[object] | dict[str, object]) -> list[Any]:
@@ -144,7 +162,7 @@ class SqliteTrail(TrailSearch):
 
     async def trails(self) -> list[str]:
         """The tenants with entries or checkpoints."""
-        found = [await self._rows(_TENANTS.format(table), ()) for table in ("audit_entries", "audit_checkpoints")]
+        found = [await self._rows(TENANTS.format(table), ()) for table in ("audit_entries", "audit_checkpoints")]
         return sorted({tenant_id for rows in found for (tenant_id,) in rows})
 
     async def segments(self, tenant_id: str) -> list[bytes]:
@@ -221,6 +239,16 @@ def _values(wanted: Wanted, low: Position, high: Position, limit: int) -> dict[s
     for name, place in (("low", low), ("high", high)):
         values |= {f"{name}_ms": place.at_ms, f"{name}_segment": place.segment, f"{name}_number": place.number}
     return values
+
+
+def _make(chain: Segments, change: Change[Answer], connection: sqlite3.Connection) -> Answer:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        done = change(connection)
+    except sqlite3.IntegrityError as fault:
+        raise RowRefused(str(fault)) from None
+    commit(connection, chain, append(connection, chain, done.acts))
+    return done.answer
 
 
 def _note(chain: Segments, acts: Sequence[Act], connection: sqlite3.Connection) -> None:

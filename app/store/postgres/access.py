@@ -13,8 +13,7 @@ import msgspec
 from asyncpg.pgproto.pgproto import UUID
 
 from app.store.access import StoredKey, StoredOverride
-from app.store.base import RowRefused
-from app.store.postgres.link import Link, Present, Session
+from app.store.postgres.link import Link, Present, Session, Unfit
 from app.store.trail import Act
 
 Answer = TypeVar("Answer")
@@ -63,11 +62,6 @@ UPDATE assessments SET override_id = $3, level = $4, decision = $5,
 WHERE tenant_id = $1 AND id = $2"""
 
 
-class _Unfit(RowRefused):
-    """What is there does not allow the change. To be raised in the transaction: if a lost attempt was committed after
-    all, that is why, and the trail knows it."""
-
-
 class PostgresAccess(ABC):
     """The `Access` of the store in PostgreSQL, to be mixed into it."""
 
@@ -78,6 +72,10 @@ class PostgresAccess(ABC):
         self, work: Callable[[Session], Awaitable[Answer]], acts: Sequence[Act] | Callable[[Answer], Sequence[Act]]
     ) -> Answer:
         """Do the work and append its acts to the trail, in one transaction that takes effect once."""
+
+    @abstractmethod
+    async def _fits(self, work: Callable[[Session], Awaitable[None]], acts: Sequence[Act]) -> bool:
+        """Do the work and note its acts; False, and nothing is changed, where what is there does not allow it."""
 
     @abstractmethod
     async def _fetch(self, sql: str, *values: object, link: Link | None = None) -> list[Any]:
@@ -112,12 +110,12 @@ class PostgresAccess(ABC):
         async def end(session: Session) -> StoredKey:
             ended = await session.fetchrow(_REVOKE, tenant_id, id, revoked_ms)
             if ended is None:
-                raise _Unfit("there is no such key, or it was revoked before")
+                raise Unfit("there is no such key, or it was revoked before")
             return _key(ended)
 
         try:
             return await self._act(end, (act,))
-        except _Unfit:
+        except Unfit:
             found = await self._fetch(_TENANTS_KEY, tenant_id, id, link=self._writing)
             return _key(found[0]) if found else None
 
@@ -128,7 +126,7 @@ class PostgresAccess(ABC):
 
         async def replace(session: Session) -> None:
             if not await session.fetchval(_EXPIRE, tenant_id, id, expires_ms):
-                raise _Unfit("there is no such key, or it was revoked")
+                raise Unfit("there is no such key, or it was revoked")
             await _add_key(session, successor)
 
         return await self._fits(replace, acts)
@@ -167,18 +165,10 @@ class PostgresAccess(ABC):
         async def approve(session: Session) -> None:
             await _hold(session, override, over)
             if not await session.fetchval(_APPROVE, *approval):
-                raise _Unfit("it is no longer pending")
+                raise Unfit("it is no longer pending")
             await _take_effect(session, override)
 
         return await self._fits(approve, (act,))
-
-    async def _fits(self, work: Callable[[Session], Awaitable[None]], acts: Sequence[Act]) -> bool:
-        """Do the work and note its acts; False, and nothing is changed, where what is there does not allow it."""
-        try:
-            await self._act(work, acts)
-        except _Unfit:
-            return False
-        return True
 
 
 async def _add_key(session: Session, key: StoredKey) -> None:
@@ -187,10 +177,10 @@ async def _add_key(session: Session, key: StoredKey) -> None:
 
 
 async def _hold(session: Session, override: StoredOverride, over: bytes | None) -> None:
-    """Lock the assessment. Raises _Unfit where it does not have the override that the new one was decided over."""
+    """Lock the assessment. Raises Unfit where it does not have the override that the new one was decided over."""
     values = (override.tenant_id, UUID(override.assessment_id), over and UUID(over))
     if not await session.fetchval(_HOLD, *values):
-        raise _Unfit("the assessment is not there, or has another override by now")
+        raise Unfit("the assessment is not there, or has another override by now")
 
 
 async def _take_effect(session: Session, override: StoredOverride) -> None:

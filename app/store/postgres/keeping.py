@@ -105,6 +105,9 @@ WHERE a.tenant_id = $1 AND a.id = ANY ($3::uuid[]) AND a.id >= $5 AND a.id <= $6
 RETURNING a.id"""
 _BLANK_REASONS = "UPDATE overrides SET reason = NULL WHERE tenant_id = $1 AND assessment_id = ANY ($2::uuid[])"
 
+_BLANK_DISPOSITIONS = """\
+UPDATE dispositions SET business_id = NULL, reason = NULL, matched_name = '', ended_ms = coalesce(ended_ms, $3)
+WHERE tenant_id = $1 AND business_id = $2 RETURNING 1"""
 _END_RELATIONSHIP = "DELETE FROM relationships WHERE tenant_id = $1 AND business_id = $2 RETURNING 1"
 _LATEST_NOTE = """\
 SELECT max(erased_ms) FROM erasures WHERE tenant_id = $1 AND business_sha256 = $2 AND erased_ms >= $3"""
@@ -373,7 +376,8 @@ class PostgresKeeping(ABC):
             await session.execute(_ADD_TO_NOTE, *order.note, erased)
             return noted + erased
         ended = await session.fetchval(_END_RELATIONSHIP, order.tenant_id, order.business_id)
-        if not ended and not erased:
+        blanked = await session.fetch(_BLANK_DISPOSITIONS, order.tenant_id, order.business_id, order.erased_ms)
+        if not ended and not blanked and not erased:
             return None
         if not await session.fetchval(_NOTE, *order.note, erased, order.reason):
             raise StoreUnavailable("the business is being erased by another call at this moment")

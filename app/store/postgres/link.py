@@ -45,6 +45,11 @@ class Present(RowRefused):
     """A row with this id is on record already."""
 
 
+class Unfit(RowRefused):
+    """What is there does not allow the change. To be raised in the transaction: if a lost attempt was committed after
+    all, that is why, and the trail knows it."""
+
+
 class KeysTaken(StoreUnavailable):
     """A key of the statement belongs to another request; nothing of it took effect."""
 

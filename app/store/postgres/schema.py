@@ -12,12 +12,14 @@ import asyncpg
 
 from app.store.base import StoreRefused
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 """Oldest first; the service works on the last alone."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOCK = 0x6B7962
 """The advisory lock under which tables and partitions are made, so that many pods may try at once."""
+LISTS_LOCK = 0x6B796C
+"""The one under which versions of watchlists come and go, and parts of snapshots are deleted."""
 
 _REMEDY = "Run `kyb migrate`."
 

@@ -22,8 +22,10 @@ from app.store.base import (
     StoreRefused,
     StoreUnavailable,
 )
+from app.store.lists import Disposition
 from app.store.postgres import partitions, schema, statements
 from app.store.postgres.access import PostgresAccess
+from app.store.postgres.dispositions import Business, PostgresDispositions
 from app.store.postgres.keeping import PostgresKeeping
 from app.store.postgres.link import (
     CONNECTING_FAILS,
@@ -34,6 +36,7 @@ from app.store.postgres.link import (
     Slow,
     Timeouts,
 )
+from app.store.postgres.lists import PostgresLists
 from app.store.postgres.refusals import refusal
 from app.store.postgres.spans import DAY_SPANS, span_of_day
 from app.store.postgres.writing import NO_ID, PostgresWriting, closed
@@ -50,7 +53,7 @@ _OVERRIDE_ID = Row.__struct_fields__.index("override_id") - 2
 """Its place in a record after tenant and id."""
 
 
-class PostgresStore(PostgresWriting, PostgresKeeping, PostgresAccess):
+class PostgresStore(PostgresWriting, PostgresKeeping, PostgresAccess, PostgresLists, PostgresDispositions):
     """The `Store` kept in PostgreSQL, shared by any number of processes.
 
     connections: this process's share, at least 2: one writes.  idle: how many are kept open.
@@ -97,6 +100,7 @@ class PostgresStore(PostgresWriting, PostgresKeeping, PostgresAccess):
         self._retry = retry
         self._months_ahead = months_ahead
         self.reads: Batcher[tuple[str, bytes], Row | None] = Batcher(self._send_ids, max_batch)
+        self.businesses: Batcher[Business, list[Disposition]] = Batcher(self._send_businesses, max_batch)
         self._tidying: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -149,6 +153,7 @@ class PostgresStore(PostgresWriting, PostgresKeeping, PostgresAccess):
             await asyncio.wait((self._tidying,))
         await self.writes.close()
         await self.reads.close()
+        await self.businesses.close()
         await self.polls.close()
         await self._writing.close()
         await self._reading.close()

@@ -15,7 +15,7 @@ from app import ids
 from app.resilience.breaker import Breaker
 from app.store.base import RowRefused, StoreUnavailable, Unconfirmed
 from app.store.chain import AuditEntry
-from app.store.postgres.link import KeysTaken, Link, LockBusy, Lost, Present, Session, Silent, Slow
+from app.store.postgres.link import KeysTaken, Link, LockBusy, Lost, Present, Session, Silent, Slow, Unfit
 from app.store.postgres.statements import ENTRY, enter
 from app.store.segments import Segments
 from app.store.trail import RECORDED, Act, Checkpoint, Head, Position, packed_heads, unpacked_heads
@@ -130,6 +130,14 @@ class PostgresTrail(TrailSearch):
 
         async with self._acting:
             return await self._settled(self._acts, sent, send)
+
+    async def _fits(self, work: Callable[[Session], Awaitable[None]], acts: Sequence[Act]) -> bool:
+        """Do the work and note its acts; False, and nothing is changed, where what is there does not allow it."""
+        try:
+            await self._act(work, acts)
+        except Unfit:
+            return False
+        return True
 
     async def _enter(
         self,
