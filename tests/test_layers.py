@@ -30,6 +30,7 @@ LAYERS = [
     "app.cache",
     "app.limits",
     "app.keys",
+    "app.watchlists",
     "app.evidence",
     "app.registry",
     "app.records",
