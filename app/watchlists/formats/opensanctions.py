@@ -1,7 +1,7 @@
 """OpenSanctions' simplified table of targets, `targets.simple.csv`: one row an entity.
 
-Several values of a column stand apart by semicolons. Source: www.opensanctions.org/docs/bulk/csv. Numbers come without their
-kind; only those whose form tells it get one.
+Several values of a column stand apart by semicolons. Numbers come without their kind; only those whose form tells it
+get one. Source: www.opensanctions.org/docs/bulk/csv.
 """
 
 from __future__ import annotations

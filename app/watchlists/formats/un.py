@@ -1,7 +1,7 @@
 """The United Nations Security Council's consolidated list, XML.
 
-Source: its schema (resources/xsd/en/ of the publisher). A person's name is its up to four parts in their order; aliases
-of quality "Low" are weak, "Good", "a.k.a." and "f.k.a." are not; several names in one element stand apart by semicolons.
+A person's name is its up to four parts in their order. Aliases of quality "Low" are weak, "Good", "a.k.a." and "f.k.a."
+are not. Several names in one element stand apart by semicolons. Source: the list's schema (resources/xsd/en/ there).
 """
 
 from __future__ import annotations
