@@ -31,6 +31,7 @@ LAYERS = [
     "app.cache",
     "app.limits",
     "app.keys",
+    "app.watchlists",
     "app.evidence",
     "app.registry",
     "app.records",
