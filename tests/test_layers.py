@@ -14,10 +14,11 @@ ROOT = Path(__file__).parent.parent
 
 LAYERS = [
     "core",
-    "app.settings",
-    "app.secrets",
     "app.roles",
     "app.wire",
+    "app.facts",
+    "app.settings",
+    "app.secrets",
     "app.ids",
     "app.errors",
     "app.credentials",
