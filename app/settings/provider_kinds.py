@@ -123,6 +123,9 @@ TTL = duration("1s", "720h")
 CONCURRENCY = whole(1, 1000)
 BYTES = size("1KiB", "8MiB")
 CA_FILE = Kind(_ca_file, str, "the path of a PEM file with the certificates that are trusted")
+AUTH_HEADER = Kind(
+    lambda text: text if text.lower() == "authorization" else _own_header(text), str, "a name such as X-Api-Key"
+)
 HEADER = Kind(_own_header, str, "a header's name such as X-Api-Key, not one that the service writes itself")
 HEADER_VALUE = Kind(header_value, lambda value: "***", "printable ASCII characters")
 VARIABLE = Kind(_matching(_VARIABLE, "is no name of an environment variable"), str, "a name such as REGISTRY_KEY")

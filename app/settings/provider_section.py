@@ -128,7 +128,7 @@ def _secret(entries: Entries, environ: Mapping[str, str]) -> Secret | None:
         token = _from_environment(auth, "bearer_env", environ)
         return token and Secret("Authorization", f"Bearer {token}")
     if given == ("header", "value_env"):
-        header, value = auth.value("header", kinds.HEADER), _from_environment(auth, "value_env", environ)
+        header, value = auth.value("header", kinds.AUTH_HEADER), _from_environment(auth, "value_env", environ)
         return Secret(header, value) if header and value else None
     if given == ("password_env", "user"):
         user, password = auth.value("user", kinds.USER), _from_environment(auth, "password_env", environ)
@@ -157,13 +157,15 @@ def _from_environment(auth: Entries, name: str, environ: Mapping[str, str]) -> A
 
 def _headers(entries: Entries) -> tuple[tuple[str, str], ...]:
     headers = entries.inner("headers", None)
-    found = []
+    found: list[tuple[str, str]] = []
     for name, _, _ in headers or ():
         assert headers is not None
         try:
             kinds.HEADER.parse(name)
         except Malformed as error:
             headers.fault(name, str(error), f"give {kinds.HEADER.right}")
+        if name.lower() in (other.lower() for other, _ in found):
+            headers.fault(name, "the header stands twice", "remove one of the two")
         found.append((name, headers.required(name, kinds.HEADER_VALUE)))
     return tuple(found)
 

@@ -51,7 +51,7 @@ class Resolver(AbstractResolver):
         loop = asyncio.get_running_loop()
         found = await loop.run_in_executor(
             self._threads,
-            lambda: socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG),
+            lambda: socket.getaddrinfo(host, port, family, socket.SOCK_STREAM),
         )
         return [
             ResolveResult(

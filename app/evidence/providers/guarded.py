@@ -62,8 +62,8 @@ class Guarded:
     """
 
     __slots__ = (
-        "_cache", "_concurrency", "_deadline", "_failed_s", "_failures", "_label", "_provider", "_retry", "_shared_slots",
-        "_slots", "asked", "breaker", "ended", "name", "timeout_s",
+        "_cache", "_deadline", "_failed_s", "_failures", "_label", "_provider", "_retry", "_shared_slots", "_slots",
+        "asked", "breaker", "ended", "name", "timeout_s",
     )  # fmt: skip
 
     def __init__(
@@ -108,6 +108,8 @@ class Guarded:
 
     async def ask(self, tenant_id: str, profile: wire.Profile, key: bytes, wait_s: float) -> Provided:
         """What it tells, or the status of its failure; never raises for one. wait_s: how long an answer is of use."""
+        if wait_s <= 0:
+            return Provided("timeout")
         try:
             async with asyncio.timeout(wait_s):
                 found = await self._cache.get(tenant_id, key, partial(self._load, tenant_id, profile, key))
@@ -131,7 +133,8 @@ class Guarded:
                 raise
             except Exception as error:
                 # A fault of ours, or of a library: no reason for the caller to go without an assessment.
-                log.exception("the provider %s failed unexpectedly", self.name)
+                # No traceback: its message could name the business.
+                log.error("the provider %s failed unexpectedly (%s)", self.name, type(error).__name__)
                 raise Unavailable(f"it failed unexpectedly ({type(error).__name__})") from None
         except ProviderFailed as failed:
             self.ended[failed.status] += 1

@@ -51,7 +51,10 @@ class HttpJsonProvider:
         if body is None:
             return Provided("ok", fetched_at=fetched_at)
         document = read_json(body, _decoder)
-        facts = {fact.name: _told(document, fact) for fact in settings.facts}
+        found = [(fact, at_pointer(document, fact.pointer)) for fact in settings.facts]
+        if all(value is NOTHING for _, value in found):
+            raise Absurd("the answer holds none of the facts")
+        facts = {fact.name: _told(value, fact) for fact, value in found}
         version = None if settings.version is None else _version(at_pointer(document, settings.version))
         return Provided("ok", ExternalFacts(**facts), version, fetched_at)
 
@@ -94,9 +97,8 @@ def digest(settings: bytes, *requests: Request) -> bytes:
     return found.digest()
 
 
-def _told(document: Any, fact: Fact) -> Any:
-    """A fact of an answer; None where it does not tell it. Raises Absurd for a value that cannot be."""
-    found = at_pointer(document, fact.pointer)
+def _told(found: Any, fact: Fact) -> Any:
+    """What was found as the fact that it is; None where nothing was. Raises Absurd for a value that cannot be."""
     if found is NOTHING or found is None:
         return None
     if fact.form == "count":

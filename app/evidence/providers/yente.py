@@ -1,6 +1,7 @@
 """A provider that screens names as yente does: POST /match/{dataset}, one query for each name.
 
-Source of the shapes: yente's own response types (opensanctions/yente, yente/data/common.py) and FollowTheMoney's schemata.
+Source of the shapes: yente's own response types (opensanctions/yente, yente/data/common.py); the schemata are those of
+FollowTheMoney.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Responses(Struct, frozen=True):
 
 
 class Subject(Struct, frozen=True):
-    """Somebody whom the profile names, and the query for them. pointer: of the name.  person: certainly one."""
+    """Somebody whom the profile names, and the query for them. pointer: of the name."""
 
     pointer: str
     schema: str
@@ -85,8 +86,10 @@ class YenteProvider:
         self._tls = trusted(settings)
         self._headers = sent_headers(settings, True)
         self._described = described(settings)
-        algorithm = f"&algorithm={settings.algorithm}" if settings.algorithm else ""
-        self._url = f"{settings.url}/match/{settings.dataset}?limit={settings.limit}&threshold={settings.threshold:g}{algorithm}"
+        query = f"limit={settings.limit}&threshold={settings.threshold:g}"
+        if settings.algorithm:
+            query += f"&algorithm={settings.algorithm}"
+        self._url = f"{settings.url}/match/{settings.dataset}?{query}"
 
     def key(self, profile: wire.Profile) -> bytes | None:
         found = digest(self._described, *self._requests(subjects(profile)))
