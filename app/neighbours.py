@@ -1,7 +1,8 @@
-"""What stands outside of the process and is asked by it, built as the settings say: the database and Redis."""
+"""What stands outside of the process and is asked by it, as the settings say: database, Redis, evidence providers."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from functools import partial
 
@@ -11,11 +12,18 @@ from app.cache.pool import FAILURES as REDIS_FAILURES
 from app.cache.pool import Pool
 from app.cache.redis import Shared
 from app.cache.tiers import Cache
+from app.evidence.providers import guarded
+from app.evidence.providers.client import Client
+from app.evidence.providers.collection import Providers
+from app.evidence.providers.guarded import Guarded
+from app.evidence.providers.http_json import HttpJsonProvider
+from app.evidence.providers.yente import YenteProvider
 from app.records import Recorded
 from app.resilience.breaker import Breaker, State
 from app.resilience.retry import Retry, RetryBudget
 from app.settings import Settings
 from app.settings.budget import database_share, redis_share
+from app.settings.providers import AnyProvider, HttpJson
 from app.store.postgres.link import Timeouts
 from app.store.postgres.store import PostgresStore
 from app.store.sqlite import SqliteStore
@@ -120,14 +128,56 @@ class Tiers:
             await self.shared.close()
 
 
-def _breaker(name: str, settings: Settings, failures: tuple[type[Exception], ...]) -> Breaker:
+def make_providers(settings: Settings, tiers: Tiers) -> Providers:
+    """The external providers that the settings describe, not open yet."""
+    slots = asyncio.Semaphore(settings.concurrency.worker_pool_size)
+    client = Client(settings.concurrency.worker_pool_size)
+    each = [_guarded(one, settings, tiers, client, slots) for one in settings.providers]
+    return Providers(each, client, reserve_s=min(settings.database.timeout, settings.server.request_deadline / 2))
+
+
+def _guarded(one: AnyProvider, settings: Settings, tiers: Tiers, client: Client, slots: asyncio.Semaphore) -> Guarded:
+    retry = settings.retry
+    return Guarded(
+        HttpJsonProvider(one, client) if isinstance(one, HttpJson) else YenteProvider(one, client),
+        Cache(
+            f"provider.{one.name}",
+            "1",
+            local=tiers.local,
+            shared=tiers.shared,
+            ttl_s=one.ttl,
+            negative_ttl_s=settings.cache.negative_ttl,
+            encode=guarded.encode,
+            decode=guarded.decode,
+            size=guarded.size_bytes,
+            claim_ttl_s=one.timeout + 1,
+            wait_s=one.timeout,
+        ),
+        _breaker(f"provider_{one.name}", settings, guarded.BREAKING, guarded.SLOW_S),
+        Retry(
+            RetryBudget(max(retry.budget_percent, 1) / 100),
+            retry_on=guarded.RETRIED,
+            attempts=retry.attempts if retry.budget_percent else 1,
+        ),
+        tiers.local,
+        slots,
+        concurrency=one.concurrency,
+        timeout_s=one.timeout,
+        failed_s=settings.cache.negative_ttl,
+    )
+
+
+def _breaker(
+    name: str, settings: Settings, failures: tuple[type[Exception], ...], slow_s: float | None = None
+) -> Breaker:
+    """slow_s: None for that of the settings."""
     chosen = settings.breaker
     return Breaker(
         name,
         failures=failures,
         failure_rate=chosen.failure_percent / 100,
         slow_rate=chosen.slow_percent / 100,
-        slow_s=chosen.slow_call,
+        slow_s=chosen.slow_call if slow_s is None else slow_s,
         window_s=chosen.window,
         min_calls=chosen.min_calls,
         open_s=chosen.open_for,

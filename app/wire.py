@@ -42,6 +42,7 @@ Currency = Annotated[
 Amount = Annotated[float, Meta(ge=-NUMBER_LIMIT, le=NUMBER_LIMIT, description="units of `currency`")]
 PositiveAmount = Annotated[float, Meta(ge=0, le=NUMBER_LIMIT, description="units of `currency`")]
 Count = Annotated[int, Meta(ge=0, le=1_000_000_000)]
+Days = Annotated[int, Meta(ge=0, le=100_000)]
 Percent = Annotated[float, Meta(ge=0, le=100)]
 Date = Annotated[dt.date, Meta(description="ISO 8601; at most one day ahead (UTC)")]
 Lei = Annotated[
@@ -176,7 +177,7 @@ class Financials(Request, frozen=True):
     listed: bool | None = None
     manufacturer: bool | None = None
     audit_opinion: AuditOpinion | None = None
-    filing_overdue_days: Annotated[int, Meta(ge=0, le=100_000)] | None = None
+    filing_overdue_days: Days | None = None
     current: Statement | None = None
     prior: Statement | None = None
 

@@ -119,6 +119,7 @@ class OpPlan:
     member: type | None = None
     member_name: str = ""
     codes: dict[str, int] | None = None
+    of: list[OpPlan] = field(default_factory=list)
     sources: list[int] = field(default_factory=list)
     ranks: bytes = b""
     unknown_below: int = 0
@@ -167,7 +168,8 @@ class _Planner:
     def build(self) -> ExtractionPlan:
         plan, fields = self.plan, self.catalogue.fields
         plan.country_sources = [self._source(f) for f in self.catalogue.of_kind("country")]
-        checked = [f for f in fields.values() if f.kind == "date" or f.shape]
+        # What is wrong in the evidence is not the caller's fault, and its sources have seen to it.
+        checked = [f for f in fields.values() if (f.kind == "date" or f.shape) and not f.path.startswith("evidence.")]
         plan.checked_sources = [self._source(f) for f in checked]
         for f in self.catalogue.of_kind("industry"):
             assert f.item is not None
@@ -214,7 +216,9 @@ class _Planner:
 
     def _op(self, feature: Feature) -> OpPlan:
         if feature.kind in ("value", "age"):
-            return self._value_op(feature)
+            return self._value_op(feature.of[0], feature)
+        if feature.kind in ("first", "highest", "lowest"):
+            return OpPlan(feature.kind, of=[self._value_op(path, feature) for path in feature.of])
         if feature.kind in ("count", "sum", "max", "any"):
             return self._list_op(feature)
         if feature.kind in ("class", "member"):
@@ -230,9 +234,9 @@ class _Planner:
             return OpPlan("distress", distress=MODELS.index(feature.distress))
         return OpPlan(feature.kind)
 
-    def _value_op(self, feature: Feature) -> OpPlan:
-        f = self.catalogue.fields[feature.of[0]]
-        kind = "age" if feature.kind == "age" else f.kind
+    def _value_op(self, path: str, feature: Feature) -> OpPlan:
+        f = self.catalogue.fields[path]
+        kind = "age" if f.kind == "date" else f.kind
         return OpPlan(kind, self._holder(f), f.owner, f.steps[-1], codes=_codes(feature.values))
 
     def _list_op(self, feature: Feature) -> OpPlan:

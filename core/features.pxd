@@ -52,7 +52,7 @@ cdef struct Op:                      # one feature
     bint has_member
     Slot member
     PyObject* values
-    int32_t first, count             # sources, given slots, or terms of a numerator
+    int32_t first, count             # members, sources, given slots, or terms of a numerator
     int32_t first_where, n_where
     int32_t n_denominator
     const uint8_t* ranks
@@ -78,6 +78,7 @@ cdef class Extractor:
     cdef int32_t* op_sources
     cdef Node* given
     cdef Linear* linears
+    cdef Op* members                 # fields of features that choose between several
     cdef Op* ops
     cdef Slot* statement_slots       # N_STATEMENT amounts, then period_months
     cdef uint8_t[N_STATEMENT] is_flow
@@ -97,6 +98,7 @@ cdef class Extractor:
     ) except -1
     cdef int _locate(self, object profile, object findings, PyObject** at) except -1
     cdef double _field(self, const Op* op, PyObject** at, int as_of) except? -7.0
+    cdef double _of_several(self, const Op* op, PyObject** at, int as_of) except? -7.0
     cdef bint _read_countries(self, PyObject** at, Countries* out) except -1
     cdef bint _values_can_be(self, PyObject** at, int last) except -1
     cdef bint _shares_add_up(self, PyObject** at) except -1
@@ -111,3 +113,4 @@ cdef class Extractor:
     cdef int _country_number(self, PyObject* text) except -2
     cdef int _plan_source(self, Source* out, source) except -1
     cdef int _plan_ops(self, ops) except -1
+    cdef int _plan_value(self, Op* out, op) except -1

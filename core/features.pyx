@@ -36,11 +36,12 @@ __all__ = ["Extractor", "feature_row"]
 import_datetime()
 
 cdef enum:
-    NUMBER, FLAG, CATEGORY, AGE, COUNT, SUM, MAX, ANY, GIVEN, CLASS, MEMBER, INDUSTRY_CLASS, INDUSTRY_MEMBER, RATIO
-    DISTRESS, DISTRESS_CHOICE, STATEMENT_FAULTS
+    NUMBER, FLAG, CATEGORY, AGE, FIRST, HIGHEST, LOWEST, COUNT, SUM, MAX, ANY, GIVEN, CLASS, MEMBER
+    INDUSTRY_CLASS, INDUSTRY_MEMBER, RATIO, DISTRESS, DISTRESS_CHOICE, STATEMENT_FAULTS
 
 KINDS = {
     "number": NUMBER, "flag": FLAG, "category": CATEGORY, "age": AGE,
+    "first": FIRST, "highest": HIGHEST, "lowest": LOWEST,
     "count": COUNT, "sum": SUM, "max": MAX, "any": ANY, "given": GIVEN,
     "class": CLASS, "member": MEMBER, "industry_class": INDUSTRY_CLASS, "industry_member": INDUSTRY_MEMBER,
     "ratio": RATIO, "distress": DISTRESS, "distress_choice": DISTRESS_CHOICE, "statement_faults": STATEMENT_FAULTS,
@@ -126,25 +127,22 @@ cdef class Extractor:
         return 0
 
     cdef int _plan_ops(self, ops) except -1:
-        cdef int i, n_where = 0, n_sources = 0, n_given = 0, n_linear = 0
+        cdef int i, n_where = 0, n_sources = 0, n_given = 0, n_linear = 0, n_members = 0
         cdef Op* out
         self.n_features = len(ops)
         self.ops = <Op*>new_array(len(ops), sizeof(Op))
         self.wheres = <Where*>new_array(sum(len(op.where) for op in ops), sizeof(Where))
         self.op_sources = <int32_t*>new_array(sum(len(op.sources) for op in ops), sizeof(int32_t))
         self.given = <Node*>new_array(sum(len(op.given) for op in ops), sizeof(Node))
+        self.members = <Op*>new_array(sum(len(op.of) for op in ops), sizeof(Op))
         self.linears = <Linear*>new_array(sum(len(op.numerator) + len(op.denominator) for op in ops), sizeof(Linear))
         for i, op in enumerate(ops):
             out = &self.ops[i]
-            out.kind, out.node, out.distress = KINDS[op.kind], op.node, op.distress
-            if op.owner is not None:
-                out.slot = slot_of(op.owner, op.name)
+            self._plan_value(out, op)
+            out.distress = op.distress
             if op.member is not None:
                 out.has_member = True
                 out.member = slot_of(op.member, op.member_name) if op.member_name else Slot(<PyObject*>op.member, 0)
-            if op.codes is not None:
-                self._kept.append(op.codes)
-                out.values = <PyObject*>op.codes
             self._kept.append(op.ranks)
             out.ranks, out.unknown_below = <const uint8_t*><const char*>op.ranks, op.unknown_below
             out.first_where, out.n_where = n_where, len(op.where)
@@ -155,7 +153,12 @@ cdef class Extractor:
                     where.n_intervals, where.codes, <PyObject*>where.values,
                 )
                 n_where += 1
-            if op.sources:
+            if op.of:
+                out.first, out.count = n_members, len(op.of)
+                for member in op.of:
+                    self._plan_value(&self.members[n_members], member)
+                    n_members += 1
+            elif op.sources:
                 out.first, out.count = n_sources, len(op.sources)
                 for source in op.sources:
                     self.op_sources[n_sources] = source
@@ -172,6 +175,16 @@ cdef class Extractor:
                     n_linear += 1
         return 0
 
+    cdef int _plan_value(self, Op* out, op) except -1:
+        """The part of an op that reads one field."""
+        out.kind, out.node = KINDS[op.kind], op.node
+        if op.owner is not None:
+            out.slot = slot_of(op.owner, op.name)
+        if op.codes is not None:
+            self._kept.append(op.codes)
+            out.values = <PyObject*>op.codes
+        return 0
+
     def __dealloc__(self):
         free(self.nodes)
         free(self.countries)
@@ -181,6 +194,7 @@ cdef class Extractor:
         free(self.op_sources)
         free(self.given)
         free(self.linears)
+        free(self.members)
         free(self.ops)
         free(self.statement_slots)
 
@@ -225,6 +239,8 @@ cdef class Extractor:
             op = &self.ops[i]
             if op.kind <= AGE:
                 x = self._field(op, at, as_of)
+            elif op.kind <= LOWEST:
+                x = self._of_several(op, at, as_of)
             elif op.kind <= ANY:
                 x = round9(self._over_list(op, at))
             elif op.kind == GIVEN:
@@ -276,8 +292,26 @@ cdef class Extractor:
             return as_flag(value)
         if op.kind == CATEGORY:
             return as_code(value, op.values)
-        # _values_can_be has seen that it is a date
-        return NAN if value == NULL else round9((as_of - ordinal(<object>value)) / DAYS_A_YEAR)
+        if value == NULL:
+            return NAN
+        # _values_can_be has seen that the profile's are dates, but looks at no evidence.
+        if not PyDate_Check(<object>value):
+            mismatch(value, "date")
+        return round9((as_of - ordinal(<object>value)) / DAYS_A_YEAR)
+
+    cdef double _of_several(self, const Op* op, PyObject** at, int as_of) except? -7.0:
+        """The first, highest or lowest of the fields that are known; missing where none is."""
+        cdef double x, result = NAN
+        cdef int32_t i
+        for i in range(op.first, op.first + op.count):
+            x = self._field(&self.members[i], at, as_of)
+            if isnan(x):
+                continue
+            if op.kind == FIRST:
+                return x
+            if isnan(result) or (x > result if op.kind == HIGHEST else x < result):
+                result = x
+        return result
 
     cdef double _ratio(self, const Op* op, const Books* books) noexcept:
         cdef double divisor, x = self._linear(op.first, op.count, books)

@@ -34,9 +34,10 @@ from core.ratios import MODELS, STATEMENT_FIELDS
 
 TABLE_KINDS = ["countries", "set", "classes", "industries", "series"]
 FEATURE_KINDS = [
-    "value", "age", "count", "sum", "max", "any", "given", "class", "member", "ratio", "distress", "distress_choice",
-    "statement_faults",
+    "value", "age", "first", "highest", "lowest", "count", "sum", "max", "any", "given", "class", "member", "ratio",
+    "distress", "distress_choice", "statement_faults",
 ]  # fmt: skip
+SCALARS: tuple[Kind, ...] = ("number", "flag", "category")
 REQUIRED_MISSING = "required_missing"
 STATEMENTS = {"": "financials.current.", formula.PRIOR: "financials.prior."}
 
@@ -242,6 +243,8 @@ class _FeatureReader:
     def _of_kind(self, name: str, kind: str, section: Section) -> Feature:
         if kind in ("value", "age", "given"):
             return self._plain(name, kind, section)
+        if kind in ("first", "highest", "lowest"):
+            return self._of_several(name, kind, section)
         if kind in ("count", "sum", "max", "any"):
             return self._over_list(name, kind, section)
         if kind in ("class", "member"):
@@ -278,7 +281,7 @@ class _FeatureReader:
         if kind == "given":
             fields = self._fields(section, (), in_list=False)
             return Feature(name, kind, None, tuple(f.path for f in fields))
-        kinds: tuple[Kind, ...] = ("date",) if kind == "age" else ("number", "flag", "category")
+        kinds: tuple[Kind, ...] = ("date",) if kind == "age" else SCALARS
         fields = self._fields(section, kinds, in_list=False)
         if len(fields) != 1:
             if fields:
@@ -286,6 +289,31 @@ class _FeatureReader:
             return Feature(name, kind, None)
         values = {"flag": FLAG_VALUES, "category": fields[0].values}.get(fields[0].kind)
         return Feature(name, kind, values, (fields[0].path,))
+
+    def _of_several(self, name: str, kind: str, section: Section) -> Feature:
+        """One value out of several fields that tell the same thing: all numbers, flags, dates or one category."""
+        fields = self._fields(section, (*SCALARS, "date"), in_list=False)
+        order = tuple(section.texts("order", required=False))
+        if not fields:
+            return Feature(name, kind, None)
+        first, paths = fields[0], tuple(f.path for f in fields)
+        for other in fields[1:]:
+            if other.kind != first.kind:
+                section.fault(f'"{other.path}" is a {other.kind}, and "{first.path}" a {first.kind}', "of")
+            elif set(other.values) != set(first.values):
+                section.fault(f'"{other.path}" has other values than "{first.path}"', "of")
+        for path in sorted({path for path in paths if paths.count(path) > 1}):
+            section.fault(f'"{path}" stands twice', "of")
+        values = {"flag": FLAG_VALUES, "category": first.values}.get(first.kind)
+        if first.kind == "category" and kind != "first":
+            if sorted(order) == sorted(first.values):
+                values = order
+            else:
+                message = f"`order` must name each of {', '.join(first.values)} once, the lowest first"
+                section.fault(message, "order" if section.has("order") else None)
+        elif section.has("order"):
+            section.fault("stands with highest and lowest of categories only", "order")
+        return Feature(name, kind, values, paths)
 
     def _over_list(self, name: str, kind: str, section: Section) -> Feature:
         kinds: dict[str, tuple[Kind, ...]] = {"count": (), "any": ("flag",)}
@@ -308,7 +336,7 @@ class _FeatureReader:
         where, members, result = section.section("where"), self.catalogue.members(list_path), []
         for key, node in where.items():
             field = members.get(key)
-            if field is None or field.kind not in ("number", "flag", "category"):
+            if field is None or field.kind not in SCALARS:
                 hint = nearest(key, list(members))
                 where.fault(f'"{key}" is not a number, flag or category of {list_path}{hint}', key)
                 continue

@@ -59,6 +59,8 @@ def _feature(
             return _scalar(of[0])
         case "age":
             return None if of[0] is None else round9((as_of - of[0]).days / 365.25)
+        case "first" | "highest" | "lowest":
+            return _of_several(feature, of, as_of)
         case "count" | "sum" | "max" | "any":
             return _over_list(feature, profile, findings)
         case "given":
@@ -74,6 +76,18 @@ def _feature(
         case "statement_faults":
             return statement_faults(books)
     raise AssertionError(feature.kind)
+
+
+def _of_several(feature: Feature, of: list[Any], as_of: dt.date) -> Value:
+    known = [
+        round9((as_of - value).days / 365.25) if isinstance(value, dt.date) else _scalar(value)
+        for value in of
+        if value is not None
+    ]
+    if not known or feature.kind == "first":
+        return known[0] if known else None
+    rank = feature.values.index if feature.values is not None else float
+    return (max if feature.kind == "highest" else min)(known, key=rank)  # type: ignore[arg-type]
 
 
 def _scalar(value: Any) -> Value:

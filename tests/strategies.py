@@ -15,6 +15,7 @@ from msgspec import inspect
 
 from app import wire
 from app.evidence.base import Findings, ScreeningFacts
+from app.facts import ExternalFacts
 
 AS_OF = dt.date(2026, 11, 23)
 
@@ -57,7 +58,8 @@ def findings(choose: Choose) -> Findings:
         sanctioned_share_pct=choose([None, 0.0, 0.0, 0.0, 25.0, 49.9999999999, 50.0, 100.0]),
         pep_found=choose(flag),
     )
-    return Findings(screening=facts)
+    external = choose([None, ExternalFacts, ExternalFacts])
+    return Findings(facts, None if external is None else _struct(external, choose, choose([MISSING, MOSTLY_GIVEN])))
 
 
 @st.composite

@@ -8,6 +8,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import msgspec
 import oracle
 import pytest
 from hypothesis import given, settings
@@ -19,6 +20,7 @@ from strategies import AS_OF, all_findings, many, profiles
 
 from app import wire
 from app.evidence.base import Findings, ScreeningFacts
+from app.facts import ExternalFacts
 from core.features import feature_row
 from core.validity import ProfileInvalid
 
@@ -36,7 +38,29 @@ EXTRA = """\
   x_liabilities: {kind: ratio, formula: "total_liabilities - 0.5 * cash"}
   x_names: {kind: count, of: "business.aliases[]"}
   x_given: {kind: given, of: [business.aliases, business.address, business.employees, ownership.has_nominees]}
-  x_birth: {kind: age, of: financials.prior.period_end}"""
+  x_birth: {kind: age, of: financials.prior.period_end}
+  x_litigation: {kind: highest, of: [signals.litigation_count, evidence.external.litigation_count]}
+  x_litigation_told: {kind: first, of: [signals.litigation_count, evidence.external.litigation_count]}
+  x_employees: {kind: lowest, of: [evidence.external.employees, business.employees, ownership.layers]}
+  x_severity:
+    kind: highest
+    of: [signals.adverse_media_severity, evidence.external.adverse_media_severity]
+    order: [none, low, medium, high]
+  x_status_told: {kind: first, of: [evidence.external.business_status, business.status]}
+  x_status:
+    kind: highest
+    of: [business.status, evidence.external.business_status]
+    order: [active, unknown, inactive, in_liquidation, dissolved]
+  x_audit:
+    kind: lowest
+    of: [financials.audit_opinion, evidence.external.audit_opinion]
+    order: [adverse, disclaimer, qualified, unaudited, unqualified]
+  x_website: {kind: lowest, of: [signals.website_verified, evidence.external.website_verified]}
+  x_shell: {kind: highest, of: [business.is_shell_bank, evidence.external.is_shell_bank]}
+  x_trading_told: {kind: first, of: [evidence.external.incorporated_on, business.incorporated_on]}
+  x_trading: {kind: lowest, of: [business.incorporated_on, evidence.external.incorporated_on]}
+  x_external_age: {kind: age, of: evidence.external.incorporated_on}
+  x_external_alone: {kind: value, of: evidence.external.licence_status}"""
 
 
 @settings(derandomize=True, max_examples=150)
@@ -295,6 +319,66 @@ def test_every_fault_of_a_profile_is_listed_at_once() -> None:
         "/business/incorporated_on",
         "/ownership/owners",
     ]
+
+
+# ---------------------------------------------------------------- the profile, or what others tell
+
+
+def told(**facts: Any) -> Findings:
+    return Findings(external=ExternalFacts(**facts))
+
+
+SAID = profile(
+    status="unknown", employees=10, incorporated_on=dt.date(2020, 11, 23), signals=wire.Signals(litigation_count=2)
+)
+
+
+@pytest.mark.parametrize(
+    ("facts", "litigation", "litigation_told"),
+    [({}, 2.0, 2.0), ({"litigation_count": 1}, 2.0, 2.0), ({"litigation_count": 5}, 5.0, 2.0)],
+)
+def test_the_highest_counts_whoever_told_it(facts: Any, litigation: float, litigation_told: float) -> None:
+    found = row(with_features(EXTRA), SAID, told(**facts))
+    assert (found["x_litigation"], found["x_litigation_told"]) == (litigation, litigation_told)
+
+
+def test_what_nobody_tells_is_missing() -> None:
+    for nothing in (NO_FINDINGS, told()):
+        found = row(with_features(EXTRA), profile(), nothing)
+        names = ("x_litigation", "x_employees", "x_severity", "x_status", "x_audit", "x_website", "x_trading")
+        assert [found[name] for name in names] == [None] * len(names)
+
+
+def test_an_order_of_its_own_says_which_category_is_higher() -> None:
+    for status, highest in (("active", "unknown"), ("inactive", "inactive"), ("dissolved", "dissolved")):
+        found = row(with_features(EXTRA), SAID, told(business_status=status))
+        assert (found["x_status"], found["x_status_told"]) == (highest, status)
+
+
+def test_a_flag_that_is_false_is_the_lowest() -> None:
+    signals = wire.Signals(website_verified=True)
+    found = row(with_features(EXTRA), profile(signals=signals), told(website_verified=False, is_shell_bank=False))
+    assert (found["x_website"], found["x_shell"]) == ("false", "false")
+
+
+def test_dates_of_several_fields_count_as_their_ages() -> None:
+    found = row(with_features(EXTRA), SAID, told(incorporated_on=dt.date(2025, 11, 23)))
+    assert found["x_trading"] == found["x_trading_told"] == found["x_external_age"] == oracle.round9(365 / 365.25)
+
+
+def test_a_date_of_the_evidence_is_no_fault_of_the_profile() -> None:
+    found = row(with_features(EXTRA), SAID, told(incorporated_on=AS_OF + dt.timedelta(days=30)))
+    assert found["x_external_age"] == oracle.round9(-30 / 365.25)
+    for wrong in ("2025-11-23", 7):
+        with pytest.raises(TypeError, match="a date was expected"):
+            row(with_features(EXTRA), SAID, told(incorporated_on=wrong))
+
+
+def test_findings_from_before_there_were_external_facts_can_be_read() -> None:
+    before = msgspec.msgpack.encode([["clear", False, 12.5, None]])
+    assert msgspec.msgpack.decode(before, type=Findings) == Findings(ScreeningFacts("clear", False, 12.5))
+    now = Findings(ScreeningFacts("clear"), ExternalFacts(employees=3, incorporated_on=dt.date(2020, 1, 2)))
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(now), type=Findings) == now
 
 
 # ---------------------------------------------------------------- what decoders do not let through

@@ -14,11 +14,12 @@ ROOT = Path(__file__).parent.parent
 
 LAYERS = [
     "core",
-    "app.settings",
-    "app.secrets",
     "app.roles",
     "app.wire",
     "app.yente",
+    "app.facts",
+    "app.settings",
+    "app.secrets",
     "app.ids",
     "app.errors",
     "app.credentials",

@@ -75,6 +75,47 @@ BROKEN = {
     ),
     "no list where one must be": (lambda: feature("{kind: sum, of: business.employees}"), "goes through a list"),
     "a count of a member's field": (lambda: feature('{kind: count, of: "ownership.owners[].country"}'), "ends in []"),
+    "fields that tell different things": (
+        lambda: feature("{kind: first, of: [business.employees, business.status]}"),
+        '"business.status" is a category, and "business.employees" a number',
+    ),
+    "categories of other values": (
+        lambda: feature("{kind: first, of: [business.status, business.licence_status]}"),
+        'has other values than "business.status"',
+    ),
+    "one field twice": (
+        lambda: feature("{kind: lowest, of: [business.employees, ownership.layers, business.employees]}"),
+        '"business.employees" stands twice',
+    ),
+    "several fields of a list": (
+        lambda: feature('{kind: highest, of: [ownership.layers, "ownership.owners[].share_pct"]}'),
+        "must not go through a list",
+    ),
+    "several texts": (
+        lambda: feature("{kind: first, of: [business.name, business.legal_form]}"),
+        "is a text; this kind of feature needs a number or flag or category or date",
+    ),
+    "several of no field": (lambda: feature("{kind: first, of: []}"), "must name at least one field"),
+    "an order that lacks a value": (
+        lambda: feature("{kind: highest, of: business.status, order: [active, inactive, dissolved, unknown]}"),
+        "`order` must name each of active, dissolved, in_liquidation, inactive, unknown once",
+    ),
+    "an order with a value twice": (
+        lambda: feature("{kind: highest, of: signals.adverse_media_severity, order: [none, low, low, medium, high]}"),
+        "`order` must name each of high, low, medium, none once",
+    ),
+    "an order that is not said": (
+        lambda: feature("{kind: lowest, of: signals.adverse_media_severity}"),
+        "features.x_feature: `order` must name each of high, low, medium, none once, the lowest first",
+    ),
+    "an order of numbers": (
+        lambda: feature("{kind: highest, of: business.employees, order: [1, 2]}"),
+        "stands with highest and lowest of categories only",
+    ),
+    "an order of the first": (
+        lambda: feature("{kind: first, of: signals.adverse_media_severity, order: [none, low, medium, high]}"),
+        "stands with highest and lowest of categories only",
+    ),
     "an unknown kind of feature": (
         lambda: feature("{kind: average, of: business.employees}"),
         'unknown value "average"',

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from app import wire
+from app.facts import ExternalFacts
 
 
 class ScreeningFacts(Struct, frozen=True, array_like=True, gc=False):
@@ -31,6 +32,7 @@ class Findings(Struct, frozen=True, array_like=True, gc=False):
     """All evidence of one assessment: the root of the paths `evidence.*` in a model file."""
 
     screening: ScreeningFacts = ScreeningFacts()
+    external: ExternalFacts | None = None
 
 
 class Gathered(Struct, frozen=True):

@@ -15,7 +15,10 @@ from typing import Any
 from msgspec import Struct
 
 from app.settings.kinds import Malformed, is_loopback
-from app.settings.sources import Fault, Given, from_environment, from_file, from_options
+from app.settings.nodes import Outline
+from app.settings.provider_section import read_providers
+from app.settings.providers import AnyProvider
+from app.settings.sources import Fault, Given, Nested, from_environment, from_file, from_options
 from app.settings.tree import KEYS, SECTIONS, Settings
 from app.settings.urls import is_postgres
 
@@ -56,11 +59,15 @@ class Effective(Struct, frozen=True):
 
 
 class Loaded(Struct, frozen=True):
-    """The settings, the origin of each by its dotted name, and the file that was chosen, if any."""
+    """The settings, the origin of each by its dotted name, and the file that was chosen, if any.
+
+    providers: what is in force of them, as `effective` shows it.
+    """
 
     settings: Settings
     origins: Mapping[str, Effective]
     config_file: str | None
+    providers: tuple[tuple[str, str, str], ...] = ()
 
 
 class SettingsError(Exception):
@@ -82,6 +89,7 @@ def load(
     found: dict[str, Effective] = {}
     faults: list[Fault] = []
     faulty: set[str] = set()
+    nested: Nested | None = None
     path = environ.get("CONFIG_FILE") if config_path is None else config_path
     for given in _given(
         environ, path, "environment CONFIG_FILE" if config_path is None else "option --config", overrides
@@ -89,19 +97,32 @@ def load(
         if isinstance(given, Fault):
             faults.append(given)
             continue
+        if isinstance(given, Nested):
+            nested = given
+            continue
         try:
             found[given.name] = Effective(_value(given), given.origin)
         except Malformed as error:
             faulty.add(given.name)
             faults.append(Fault(given.where, str(error), f"give {KEYS[given.name].kind.right}"))
-    faults.extend(_disagreements({name: held for name, held in found.items() if name not in faulty}))
+    sound = {name: held for name, held in found.items() if name not in faulty}
+    faults.extend(_disagreements(sound))
+    outline = Outline(nested.path if nested else "")
+    providers = read_providers(nested.node, outline, environ) if nested else ()
+    faults.extend(outline.faults)
+    faults.extend(_of_providers(providers, dict((n, o) for n, _, o in outline.shown), sound))
     if faults:
         raise SettingsError(faults)
     sections = {
         section: structure(**{name: found[f"{section}.{name}"].value for name in structure.__struct_fields__})
         for section, structure in SECTIONS.items()
     }
-    return Loaded(Settings(**sections), MappingProxyType({name: found[name] for name in KEYS}), path)  # type: ignore[arg-type]
+    return Loaded(
+        Settings(**sections, providers=providers),  # type: ignore[arg-type]
+        MappingProxyType({name: found[name] for name in KEYS}),
+        path,
+        tuple(outline.shown),
+    )
 
 
 def effective(loaded: Loaded) -> list[tuple[str, str, str]]:
@@ -109,12 +130,12 @@ def effective(loaded: Loaded) -> list[tuple[str, str, str]]:
     return [
         (name, "" if held.value is None else KEYS[name].kind.show(held.value), held.origin)
         for name, held in loaded.origins.items()
-    ]
+    ] + list(loaded.providers)
 
 
 def _given(
     environ: Mapping[str, str], path: str | None, asked_by: str, overrides: Mapping[str, object]
-) -> Iterator[Given | Fault]:
+) -> Iterator[Given | Nested | Fault]:
     for given in from_file(str(DEFAULTS_FILE), "package"):
         yield Given(given.name, given.text, DEFAULT, given.where) if isinstance(given, Given) else given
     if path is not None:
@@ -131,6 +152,23 @@ def _value(given: Given) -> Any:
     if key.optional:
         return None
     raise Malformed("there is no value")
+
+
+def _of_providers(
+    providers: tuple[AnyProvider, ...], origins: Mapping[str, str], found: Mapping[str, Effective]
+) -> Iterator[Fault]:
+    """What of the providers does not go with the settings of requests. origins: by dotted name."""
+    for provider in providers:
+        for name, value, other, wanted in (
+            ("timeout", provider.timeout, "server.request_deadline", "less than"),
+            ("concurrency", provider.concurrency, "concurrency.worker_pool_size", "at most"),
+        ):
+            dotted, held = f"providers.{provider.name}.{name}", found.get(other)
+            if held is None or value < held.value or (wanted == "at most" and value == held.value):
+                continue
+            shown, limit = (KEYS[other].kind.show(number) for number in (value, held.value))
+            problem = f"{shown} does not go with {other} = {limit} ({held.origin})"
+            yield Fault(f"{origins[dotted]}: {dotted}", problem, f"give {wanted} {limit}, or change {other}")
 
 
 def _disagreements(found: Mapping[str, Effective]) -> Iterator[Fault]:

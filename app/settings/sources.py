@@ -14,6 +14,8 @@ from app.settings.kinds import quoted
 from app.settings.tree import KEYS, SECTIONS
 
 FILE_LIMIT_BYTES = 1 << 20
+NESTED = ("providers",)
+"""Sections that hold more than single values."""
 
 _ALIASES = {f"{name.partition('.')[0]}.{key.alias}": name for name, key in KEYS.items() if key.alias}
 _NAMES = {**{name: name for name in KEYS}, **_ALIASES}
@@ -45,6 +47,14 @@ class Given(Struct, frozen=True):
     where: str
 
 
+class Nested(Struct, frozen=True):
+    """A section of a file that is read as a whole, from its node. path: the file's."""
+
+    section: str
+    node: yaml.Node
+    path: str
+
+
 def from_environment(environ: Mapping[str, str]) -> Iterator[Given]:
     """The variables that belong to a setting; all others are none of our business."""
     for name, key in KEYS.items():
@@ -64,7 +74,7 @@ def from_options(options: Mapping[str, object]) -> Iterator[Given | Fault]:
             yield Given(name, text, origin, origin)
 
 
-def from_file(path: str, asked_by: str) -> Iterator[Given | Fault]:
+def from_file(path: str, asked_by: str) -> Iterator[Given | Nested | Fault]:
     """The settings of a YAML file, named in origins as `file path:line`. `asked_by` names what chose the file."""
     try:
         if not path:
@@ -84,7 +94,7 @@ def from_file(path: str, asked_by: str) -> Iterator[Given | Fault]:
     yield from _from_text(text, path)
 
 
-def _from_text(text: str, path: str) -> Iterator[Given | Fault]:
+def _from_text(text: str, path: str) -> Iterator[Given | Nested | Fault]:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
@@ -103,9 +113,12 @@ def _from_text(text: str, path: str) -> Iterator[Given | Fault]:
     for section, node, origin in _entries(root, "", path):
         if isinstance(section, Fault):
             yield section
+        elif section in NESTED:
+            if not is_null(node):
+                yield Nested(section, node, path)
         elif section not in SECTIONS:
             yield Fault(f"{origin}: {section}", "unknown section", _remedy(section, SECTIONS))
-        elif not _is_null(node):
+        elif not is_null(node):
             for name, value, value_origin in _entries(node, section, path):
                 yield name if isinstance(name, Fault) else _given(name, value, value_origin)
 
@@ -116,7 +129,7 @@ def _given(name: str, node: yaml.Node, origin: str) -> Given | Fault:
         return Fault(where, "unknown key", _remedy(name, _NAMES))
     if not isinstance(node, yaml.ScalarNode):
         return Fault(where, "must be a single value", f"give {KEYS[_NAMES[name]].kind.right}")
-    return Given(_NAMES[name], None if _is_null(node) else node.value, origin, where)
+    return Given(_NAMES[name], None if is_null(node) else node.value, origin, where)
 
 
 def _entries(node: yaml.Node, section: str, path: str) -> Iterator[tuple[str | Fault, yaml.Node, str]]:
@@ -124,7 +137,11 @@ def _entries(node: yaml.Node, section: str, path: str) -> Iterator[tuple[str | F
     here = f"file {path}:{node.start_mark.line + 1}"
     if not isinstance(node, yaml.MappingNode):
         where = f"{here}: {section}" if section else here
-        keys = ", ".join(name for name in KEYS if name.startswith(f"{section}.")) if section else ", ".join(SECTIONS)
+        keys = (
+            ", ".join(name for name in KEYS if name.startswith(f"{section}."))
+            if section
+            else ", ".join((*SECTIONS, *NESTED))
+        )
         yield Fault(where, "must be a mapping", f"give keys and values, of {keys}"), node, here
         return
     first_line: dict[str, int] = {}
@@ -134,7 +151,7 @@ def _entries(node: yaml.Node, section: str, path: str) -> Iterator[tuple[str | F
         if not isinstance(key, yaml.ScalarNode):
             yield Fault(origin, "a key must be a name", "give one word"), value, origin
             continue
-        name = f"{section}.{_named(key.value)}" if section else _named(key.value)
+        name = f"{section}.{named(key.value)}" if section else named(key.value)
         meant = _NAMES.get(name, name)
         if meant in first_line:
             problem = f"given twice, first on line {first_line[meant]}"
@@ -144,18 +161,20 @@ def _entries(node: yaml.Node, section: str, path: str) -> Iterator[tuple[str | F
         yield name, value, origin
 
 
-def _named(key: str) -> str:
+def named(key: str) -> str:
     """A key of a file as messages name it: the beginning alone of what is no word."""
     word = _NO_WORD.split(key, maxsplit=1)[0][:_LONGEST_WORD]
     return key if word == key else f"{word}..."
 
 
-def _is_null(node: yaml.Node) -> bool:
+def is_null(node: yaml.Node) -> bool:
     return isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"
 
 
 def _remedy(name: str, known: Mapping[str, object]) -> str:
     """Names the nearest known name: one spelt alike, or a setting of the same last word elsewhere."""
+    if close := get_close_matches(name, NESTED, n=1, cutoff=0.8):
+        return f"did you mean {close[0]}?"
     word = name.rpartition(".")[2]
     elsewhere = [full for full in _NAMES if full.rpartition(".")[2] == word]
     close = (

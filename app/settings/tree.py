@@ -27,6 +27,7 @@ from app.settings.kinds import (
     size,
     whole,
 )
+from app.settings.providers import AnyProvider
 from app.settings.rates import RATE, TIERS, Rate
 from app.settings.urls import DATABASE_URL, POSTGRES_URL, REDIS_URL, is_postgres
 
@@ -254,13 +255,16 @@ class Settings(Struct, frozen=True, kw_only=True):
     monitoring: Monitoring
     scaling: Scaling
     logging: Logging
+    providers: tuple[AnyProvider, ...] = ()
 
 
 def _key(hint: object) -> Key:
     return next(item for item in hint.__metadata__ if isinstance(item, Key))  # type: ignore[attr-defined]
 
 
-SECTIONS: dict[str, type[Section]] = get_type_hints(Settings)
+SECTIONS: dict[str, type[Section]] = {
+    name: of for name, of in get_type_hints(Settings).items() if isinstance(of, type) and issubclass(of, Section)
+}
 """Section name → its structure."""
 
 KEYS: dict[str, Key] = {
