@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import sha256
 
 import msgspec
+from msgspec.structs import replace
 
 from app import wire
 from app.cache.tiers import Cache
@@ -13,9 +15,6 @@ from app.ids import text
 from app.resilience.deadline import Deadline, DeadlineExceeded
 from app.store.base import StoreUnavailable
 from app.store.lists import Disposition, Lists
-
-SetAside = dict[tuple[str, str, bytes], str]
-"""By list, entry and what the entry said: the id of the disposition."""
 
 
 class Dispositions:
@@ -26,24 +25,31 @@ class Dispositions:
         self._cache = cache
         self._deadline = Deadline(timeout_s)
 
-    async def of(self, tenant_id: str, profile: wire.Profile) -> SetAside:
-        """What was set aside for the business of a profile. Raises StoreUnavailable."""
+    async def applied(self, tenant_id: str, profile: wire.Profile, hits: Sequence[wire.Hit]) -> list[wire.Hit]:
+        """The hits, potential ones with the disposition by which they were set aside for this business: of the same
+        entry, which still says what it said then. Raises StoreUnavailable."""
         business = business_key(profile.business)
-        if business is None:
-            return {}
+        held = [] if business is None else await self._of(tenant_id, business)
+        by_entry = {(one.list, one.entity_id, one.entity_digest.hex()): text(one.id) for one in held}
+        return [
+            one
+            if one.confirmed or (id := by_entry.get((one.list, one.entity_id, one.entity_digest))) is None
+            else replace(one, disposition_id=id)
+            for one in hits
+        ]
 
+    async def forget(self, tenant_id: str, business: bytes) -> None:
+        """Have every process look them up anew."""
+        await self._cache.invalidate(tenant_id, (business,))
+
+    async def _of(self, tenant_id: str, business: bytes) -> Sequence[Disposition]:
         async def load() -> list[Disposition] | None:
             try:
                 return await self._deadline.run(self._store.dispositions(tenant_id, business)) or None
             except DeadlineExceeded as late:
                 raise StoreUnavailable(f"the database did not answer within {late.timeout_s:g} s") from None
 
-        found = await self._cache.get(tenant_id, business, load)
-        return {(one.list, one.entity_id, one.entity_digest): text(one.id) for one in found or ()}
-
-    async def forget(self, tenant_id: str, business: bytes) -> None:
-        """Have every process look them up anew."""
-        await self._cache.invalidate(tenant_id, (business,))
+        return await self._cache.get(tenant_id, business, load) or ()
 
 
 def business_key(business: wire.Business) -> bytes | None:
@@ -56,8 +62,8 @@ def business_key(business: wire.Business) -> bytes | None:
     return sha256(f"registration\0{country(business.jurisdiction)}\0{number}".encode()).digest()
 
 
-encode = msgspec.msgpack.Encoder().encode
-decode = msgspec.msgpack.Decoder(list[Disposition]).decode
+encoded = msgspec.msgpack.Encoder().encode
+decoded = msgspec.msgpack.Decoder(list[Disposition]).decode
 
 
 def size_bytes(found: list[Disposition]) -> int:

@@ -1,0 +1,85 @@
+"""All evidence of an assessment: the lists in force, what people decided about their hits, and external providers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from time import perf_counter
+
+import msgspec
+
+from app import wire
+from app.evidence.base import Findings, Gathered, members
+from app.evidence.dispositions import Dispositions
+from app.evidence.lists import ListsInForce
+from app.evidence.providers.collection import NOTHING, External, Providers
+from app.evidence.screening import best, external_hit, facts, hit, search, subjects
+
+SLICE_S = 0.002
+"""How long names are searched for before other requests get their turn."""
+MANY = 16
+"""Subjects that take longer than a look at the clock is worth."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Gatherer:
+    """Screens the business, its owners and its directors against all lists in force, and asks the providers."""
+
+    def __init__(self, lists: ListsInForce, dispositions: Dispositions, providers: Providers) -> None:
+        self._lists = lists
+        self._dispositions = dispositions
+        self._providers = providers
+
+    async def gather(self, tenant_id: str, profile: wire.Profile) -> Gathered:
+        """Evidence for one profile. Raises StoreUnavailable where what was set aside cannot be read."""
+        external = self._providers.known(tenant_id, profile)
+        if external is None:
+            external = await self._providers.gather(tenant_id, profile)
+        return await self._screened(tenant_id, profile, external, perf_counter() + SLICE_S)
+
+    async def gather_each(self, tenant_id: str, profiles: Sequence[wire.Profile]) -> list[Gathered]:
+        """The same for each of many: the providers are asked about all of them at once."""
+        known = [self._providers.known(tenant_id, profile) for profile in profiles]
+        asked = [place for place, external in enumerate(known) if external is None]
+        told = await asyncio.gather(*[self._providers.gather(tenant_id, profiles[place]) for place in asked])
+        for place, external in zip(asked, told, strict=True):
+            known[place] = external
+        slice_end = perf_counter() + SLICE_S
+        gathered = []
+        for profile, one in zip(profiles, known, strict=True):
+            gathered.append(await self._screened(tenant_id, profile, one or NOTHING, slice_end))
+            if perf_counter() > slice_end:
+                await asyncio.sleep(0)
+                slice_end = perf_counter() + SLICE_S
+        return gathered
+
+    async def _screened(
+        self, tenant_id: str, profile: wire.Profile, external: External, slice_end: float
+    ) -> Gathered:
+        loaded = self._lists.loaded
+        everyone = list(subjects(profile))
+        hits: list[wire.Hit] = []
+        for subject in everyone:
+            matches = search(subject, loaded)
+            if matches:
+                hits += [hit(subject, listed, match) for listed, match in matches]
+            if len(everyone) > MANY and perf_counter() > slice_end:
+                await asyncio.sleep(0)
+                slice_end = perf_counter() + SLICE_S
+        own_rows = b""
+        if external is not NOTHING:
+            own_rows = members(external.evidence)
+            versions = {row.source: row.version for row in external.evidence}
+            hits += [external_hit(match, versions.get(match.provider)) for match in external.matches]
+        if not hits:
+            # PERF: nearly every profile ends here; benchmarks/test_service.py::test_request.
+            judged = facts((), everyone, loaded.complete)
+            screening = b'{"status":"%s","hits":[]}' % judged.status.encode()
+        else:
+            if not all(one.confirmed for one in hits):
+                hits = await self._dispositions.applied(tenant_id, profile, hits)
+            judged = facts([one for one in hits if one.disposition_id is None], everyone, loaded.complete)
+            screening = _encode(wire.Screening(judged.status, best(hits)))
+        findings = Findings(judged, external.facts)
+        return Gathered(findings, screening, own_rows, external.degraded, loaded.digest, loaded.rows)
