@@ -1,6 +1,6 @@
 # Two names compared word by word.
 
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from core.normal cimport MAX_LETTERS, MAX_WORDS, Word
 
@@ -14,6 +14,9 @@ cdef enum Joined:
     NEITHER
     FIRST                            # two neighbours of the first name against one word of the second
     SECOND
+
+cdef double NUMBERS_DIFFER
+cdef double BELOW_EQUAL
 
 cdef struct Pair:
     int similarity                   # thousandths; 1000 = equal
@@ -43,3 +46,6 @@ cdef double compare_words(
 ) noexcept nogil
 cdef int similarity_of(const uint8_t* a, int n_a, const uint8_t* b, int n_b, int least) noexcept nogil
 cdef double rounded(double score) noexcept nogil
+cdef bint may_be_similar(uint32_t mask_a, uint32_t mask_b, int n_a, int n_b, int least) noexcept nogil
+cdef double bound_of(int matched, int weight, int letters, int all_letters, bint person) noexcept nogil
+cdef double promise_of(int64_t matched, int64_t asked, int64_t listed, bint person) noexcept nogil

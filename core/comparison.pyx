@@ -39,8 +39,8 @@ cdef enum:
     MAX_PAIRS = MAX_WORDS * MAX_WORDS + 2 * MAX_WORDS * (MAX_WORDS - 1)
 
 cdef double WHOLE_SHARE = 0.3        # of an organisation's score
-cdef double NUMBERS_DIFFER = 0.05    # beyond what they weigh as words
-cdef double BELOW_EQUAL = 0.99       # the most that names reach that are not equal
+NUMBERS_DIFFER = 0.05    # beyond what they weigh as words
+BELOW_EQUAL = 0.99       # the most that names reach that are not equal
 
 cdef uint8_t[128][128] SUBSTITUTE
 cdef uint8_t[128] GAP
@@ -124,7 +124,7 @@ cdef int similarity_of(const uint8_t* a, int n_a, const uint8_t* b, int n_b, int
     return found if found >= least else 0
 
 
-cdef inline bint _may_be_similar(uint32_t mask_a, uint32_t mask_b, int n_a, int n_b, int least) noexcept nogil:
+cdef bint may_be_similar(uint32_t mask_a, uint32_t mask_b, int n_a, int n_b, int least) noexcept nogil:
     """Each letter that only one of them has needs an edit of its own."""
     cdef int most = (1000 - least) * (n_a if n_a > n_b else n_b) // 250
     return popcount(mask_a & ~mask_b) * LEAST_COST <= most and popcount(mask_b & ~mask_a) * LEAST_COST <= most
@@ -142,7 +142,7 @@ cdef int _pair_similarity(const Word* a, const Word* b, bint person) noexcept no
         return 0
     if is_number(a, person) or is_number(b, person):
         return 0
-    if not _may_be_similar(a.mask, b.mask, a.length, b.length, CLEARLY_SIMILAR):
+    if not may_be_similar(a.mask, b.mask, a.length, b.length, CLEARLY_SIMILAR):
         return 0
     return similarity_of(a.text, a.length, b.text, b.length, CLEARLY_SIMILAR)
 
@@ -152,7 +152,7 @@ cdef int _joined_similarity(const Word* first, const Word* second, const Word* w
     cdef int length = first.length + second.length
     if is_number(first, person) or is_number(second, person) or is_number(whole, person):
         return 0
-    if not _may_be_similar(first.mask | second.mask, whole.mask, length, whole.length, JOINED_SIMILAR):
+    if not may_be_similar(first.mask | second.mask, whole.mask, length, whole.length, JOINED_SIMILAR):
         return 0
     memcpy(text, first.text, first.length)
     memcpy(text + first.length, second.text, second.length)
@@ -354,6 +354,26 @@ cdef double compare_words(
     return score if score >= floor else 0.0
 
 
+cdef double bound_of(int matched, int weight, int letters, int all_letters, bint person) noexcept nogil:
+    """The most that a name scores which shares no more than this weight and these letters of a name with the other."""
+    cdef double score
+    if matched >= weight:
+        return 1.0
+    if person:
+        return 100.0 * matched / (100.0 * matched + PERSON_EXTRA * (weight - matched))
+    score = 100.0 * matched / (100.0 * matched + ORGANISATION_EXTRA * (weight - matched))
+    return (1.0 - WHOLE_SHARE) * score + WHOLE_SHARE * (2.0 * letters / (letters + all_letters))
+
+
+cdef double promise_of(int64_t matched, int64_t asked, int64_t listed, bint person) noexcept nogil:
+    """The score of words alone, where of the weights asked and listed only `matched` is common."""
+    cdef int64_t unlike = min(asked, listed) - matched
+    cdef int64_t extra = asked - listed if asked > listed else listed - asked
+    if person:
+        return <double>(100 * matched) / <double>(100 * matched + PERSON_UNLIKE * unlike + PERSON_EXTRA * extra + 1)
+    return <double>(100 * matched) / <double>(100 * matched + ORGANISATION_UNLIKE * unlike + ORGANISATION_EXTRA * extra + 1)
+
+
 cdef inline void _note(Outcome* out, int similarity, int a, int b, Joined joined, int weight) noexcept nogil:
     cdef Pair* pair = &out.pairs[out.n_pairs]
     pair.similarity, pair.a, pair.b, pair.joined, pair.weight = similarity, a, b, joined, weight
@@ -390,4 +410,4 @@ def similarity(str a not None, str b not None):
         raise ValueError(f"words have 1 to {MAX_LETTERS} letters, not {len(first)} and {len(second)}")
     if not (first + second).isalnum():
         raise ValueError(f"words have ASCII letters and digits only: {a!r}, {b!r}")
-    return similarity_of(first, len(first), second, len(second), 1) / 1000
+    return similarity_of(first, len(first), second, len(second), 1) / 1000.0
