@@ -1,0 +1,6 @@
+from core.normal import Name
+
+__all__ = ["compare", "similarity"]
+
+def compare(a: Name, b: Name, person: bool | None) -> float: ...
+def similarity(a: str, b: str) -> float: ...

@@ -1,0 +1,3 @@
+__all__ = ["skeleton"]
+
+def skeleton(word: str) -> str: ...
