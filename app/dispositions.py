@@ -120,9 +120,7 @@ class Namesakes:
         self, tenant_id: str, *, business_id: str | None, before_id: bytes | None, limit: int
     ) -> Sequence[Disposition]:
         """The tenant's, newest first."""
-        return await self._store.disposition_page(
-            tenant_id, business_id=business_id, before_id=before_id, limit=limit
-        )
+        return await self._store.disposition_page(tenant_id, business_id=business_id, before_id=before_id, limit=limit)
 
     async def _row(self, tenant_id: str, text: str) -> Row:
         try:

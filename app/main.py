@@ -13,17 +13,22 @@ from app import __version__, errors, wire
 from app.api import docs, openapi
 from app.api.assessments import Assessments
 from app.api.audit import AuditTrail
+from app.api.dispositions import DispositionsOf
 from app.api.keys import KeyRing
+from app.api.match import Matching
 from app.api.models import Models
 from app.api.operations import PROFILE_EXAMPLE
 from app.api.overrides import OverridesOf
 from app.api.pages import fixed, health, problem
 from app.api.permissions import guarded
 from app.api.routes import Table
+from app.api.watchlists import Watchlists
+from app.assembly import Assembly
 from app.assess import Assessor, Reply
 from app.audit.anchors import FileAnchor, anchor_of, log_anchor
 from app.audit.checkpoints import Checkpoints
 from app.audit.notes import Notes
+from app.dispositions import Namesakes
 from app.edge.addresses import Addresses
 from app.edge.admission import Admission
 from app.edge.authentication import Anyone, Authentication, Guard
@@ -32,7 +37,6 @@ from app.edge.headers import protective_headers
 from app.edge.rates import Rates
 from app.edge.request import Bodies, Request
 from app.errors import KINDS, ProblemKind, ProblemTable
-from app.evidence.watchlist import Watchlist
 from app.ids import Uuid7
 from app.keys import Keyring, Keys
 from app.limits.allowances import Allowances
@@ -40,8 +44,6 @@ from app.limits.limiter import Limiter
 from app.neighbours import Store, Tiers, breakers_of, make_store
 from app.overrides import Overrides
 from app.profiles import read_profile
-from app.records import Records
-from app.registry import Registry, select
 from app.resilience.batcher import Overloaded
 from app.resilience.deadline import Deadline, DeadlineExceeded
 from app.secrets import Secrets, secrets_of
@@ -53,6 +55,8 @@ GC_THRESHOLD = 50_000
 """Allocations between two collections. At 10,000 connections the collector decides the throughput."""
 DEFAULT_TENANT = "default"
 """Whose everything is where authentication is switched off."""
+SERVICE = "service"
+"""Who does what nobody asked for."""
 
 _UNAVAILABLE = KINDS[errors.Unavailable]
 
@@ -84,21 +88,11 @@ def create_app(settings: Settings) -> Application:
     Raises BudgetTooSmall, SecretsMissing, and what `registry.select` raises for a model that cannot be used.
     """
     secrets = secrets_of(settings)
-    registry = Registry(select(settings.model))
     store = make_store(settings)
     tiers = Tiers(settings)
     server, timeout_s = settings.server, settings.database.timeout
-    records = Records(registry, store, tiers.of_assessments(), timeout_s)
-    assessor = Assessor(
-        registry,
-        Watchlist(),
-        store,
-        records,
-        Uuid7(),
-        commit_timeout_s=timeout_s,
-        batch_timeout_s=server.request_deadline,
-        item_limit_bytes=server.body_limit,
-    )
+    parts = Assembly(settings, store, tiers)
+    records, assessor, lists = parts.records, parts.assessor, parts.lists
     keyring, keys = make_keys(settings, secrets, store, tiers)
     limiter = Limiter(tiers.shared, (settings.scaling.max_replicas or 1) * server.workers)
     rates = Rates(limiter)
@@ -107,8 +101,9 @@ def create_app(settings: Settings) -> Application:
     checkpoints = Checkpoints(store, secrets.audit_signing, settings.audit.checkpoint_every, partial(_anchor, anchor))
     deadline = Deadline(server.request_deadline)
     assessments = Assessments(assessor, records, rates, PROBLEMS, deadline, notes.note)
-    models = Models(registry, store)
+    models = Models(parts.registry, store)
     overrides = OverridesOf(Overrides(records, store, Uuid7(), timeout_s=timeout_s))
+    set_aside = DispositionsOf(Namesakes(records, store, parts.dispositions, Uuid7()))
     ring = KeyRing(keys)
     trail = AuditTrail(store)
     within = partial(bounded, deadline)
@@ -121,6 +116,10 @@ def create_app(settings: Settings) -> Application:
         "/v1/assessments/{id}/overrides": {"GET": within(overrides.list), "POST": within(overrides.create)},
         "/v1/assessments/{id}/overrides/{override_id}": {"GET": within(overrides.read)},
         "/v1/assessments/{id}/overrides/{override_id}/approve": {"POST": within(overrides.approve)},
+        "/v1/dispositions": {"GET": within(set_aside.list), "POST": within(set_aside.create)},
+        "/v1/dispositions/{id}": {"GET": within(set_aside.read), "DELETE": within(set_aside.end)},
+        "/v1/watchlists": {"GET": Watchlists(lists).list},
+        "/match/{dataset}": {"POST": Matching(lists, rates).match},
         "/v1/models": {"GET": within(models.list)},
         "/v1/models/{id}/{version}": {"GET": within(models.read)},
         "/v1/keys": {"GET": within(ring.list), "POST": within(ring.create)},
@@ -129,7 +128,7 @@ def create_app(settings: Settings) -> Application:
         "/v1/audit": {"GET": within(trail.list)},
         "/v1/audit/checkpoints": {"GET": within(trail.checkpoints)},
         "/problems/{slug}": {"GET": problem},
-        "/health": {"GET": health(__version__, breakers_of(store, tiers))},
+        "/health": {"GET": health(__version__, [*breakers_of(store, tiers), *parts.providers.breakers], lists)},
         "/openapi.json": {"GET": fixed(described, "/openapi.json")},
         "/docs": {"GET": fixed(described, "/docs")},
     }
@@ -139,7 +138,7 @@ def create_app(settings: Settings) -> Application:
             anchor.make_folder()
         await store.open()
         await tiers.open()
-        await registry.keep(store)
+        await parts.open(SERVICE)
         keyring.start()
         checkpoints.start()
         described.update(await _description(assessor, f"http://{server.host}:{server.port}"))
@@ -150,7 +149,7 @@ def create_app(settings: Settings) -> Application:
 
     async def stop() -> None:
         # While the database is away each of them waits for it.
-        await asyncio.gather(notes.stop(), keyring.stop(), limiter.close())
+        await asyncio.gather(notes.stop(), keyring.stop(), limiter.close(), parts.close())
         # What the notes entered is to be covered, too.
         await checkpoints.stop()
         await asyncio.gather(tiers.close(), store.close())
@@ -224,7 +223,7 @@ async def _description(assessor: Assessor, base_url: str) -> dict[str, Answer]:
     """The API's description, with a real answer as its example, and its page."""
     body = msgspec.json.encode(PROFILE_EXAMPLE)
     made: Reply = await assessor.assess(
-        "", read_profile(body), body, full=False, dry_run=True, keyed=None, actor="service"
+        "", read_profile(body), body, full=False, dry_run=True, keyed=None, actor=SERVICE
     )
     example = msgspec.json.decode(made.body, type=wire.Assessment)
     document = openapi.document(__version__, example)

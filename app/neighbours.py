@@ -12,6 +12,7 @@ from app.cache.pool import FAILURES as REDIS_FAILURES
 from app.cache.pool import Pool
 from app.cache.redis import Shared
 from app.cache.tiers import Cache
+from app.evidence import dispositions
 from app.evidence.providers import guarded
 from app.evidence.providers.client import Client
 from app.evidence.providers.collection import Providers
@@ -24,6 +25,7 @@ from app.resilience.retry import Retry, RetryBudget
 from app.settings import Settings
 from app.settings.budget import database_share, redis_share
 from app.settings.providers import AnyProvider, HttpJson
+from app.store.lists import Disposition
 from app.store.postgres.link import Timeouts
 from app.store.postgres.store import PostgresStore
 from app.store.sqlite import SqliteStore
@@ -113,6 +115,20 @@ class Tiers:
             encode=Recorded.encoded,
             decode=Recorded.decoded,
             size=Recorded.size_bytes,
+        )
+
+    def of_dispositions(self) -> Cache[list[Disposition]]:
+        """The cache of what was set aside, by business."""
+        return Cache(
+            "dispositions",
+            "1",
+            local=self.local,
+            shared=self.shared,
+            ttl_s=self._cache.ttl,
+            negative_ttl_s=self._cache.negative_ttl,
+            encode=dispositions.encoded,
+            decode=dispositions.decoded,
+            size=dispositions.size_bytes,
         )
 
     async def open(self) -> None:

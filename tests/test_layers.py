@@ -43,6 +43,7 @@ LAYERS = [
     "app.edge",
     "app.api",
     "app.neighbours",
+    "app.assembly",
     "app.main",
     "app.server",
     "app.cli",

@@ -6,6 +6,7 @@ import asyncio
 from time import perf_counter
 
 import msgspec
+
 from app.edge.gate import Answer
 from app.edge.rates import Rates
 from app.edge.request import Request

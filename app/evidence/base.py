@@ -75,6 +75,8 @@ def members(evidence: Sequence[wire.Evidence]) -> bytes:
 
 
 NOT_SCREENED = Gathered(
-    Findings(), msgspec.json.encode(wire.Screening("not_screened")), members([wire.Evidence("watchlist", "not_screened")])
+    Findings(),
+    msgspec.json.encode(wire.Screening("not_screened")),
+    members([wire.Evidence("watchlist", "not_screened")]),
 )
 """Where there are no lists at all, such as in a command without a database."""

@@ -54,9 +54,7 @@ class Gatherer:
                 slice_end = perf_counter() + SLICE_S
         return gathered
 
-    async def _screened(
-        self, tenant_id: str, profile: wire.Profile, external: External, slice_end: float
-    ) -> Gathered:
+    async def _screened(self, tenant_id: str, profile: wire.Profile, external: External, slice_end: float) -> Gathered:
         loaded = self._lists.loaded
         everyone = list(subjects(profile))
         hits: list[wire.Hit] = []
@@ -71,7 +69,7 @@ class Gatherer:
         if external is not NOTHING:
             own_rows = members(external.evidence)
             versions = {row.source: row.version for row in external.evidence}
-            hits += [external_hit(match, versions.get(match.provider)) for match in external.matches]
+            hits += [external_hit(name, match, versions.get(name)) for name, match in external.matches]
         if not hits:
             # PERF: nearly every profile ends here; benchmarks/test_service.py::test_request.
             judged = facts((), everyone, loaded.complete)

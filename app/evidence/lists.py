@@ -18,7 +18,7 @@ from app.evidence.loaded import Loaded, LoadedList, version_text
 from app.ids import now_ms
 from app.store.base import StoreUnavailable
 from app.store.lists import Lists, ListVersion
-from core.names import SNAPSHOT_FORMAT, NameIndex, SnapshotDamaged, SnapshotOutdated
+from core.names import NameIndex, SnapshotDamaged, SnapshotOutdated
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class ListsInForce:
         days = self._max_age_ms / 86_400_000
         return [
             *[
-                f"the watchlist {name} is required by the model and not loaded; `kyb watchlist update` or `add` loads it"
+                f"the watchlist {name}, which the model requires, is not loaded; `kyb watchlist update` loads it"
                 for name in loaded.required
                 if name not in there
             ],
@@ -111,7 +111,9 @@ class ListsInForce:
             self._kept = loaded.digest
         for one in loaded.lists:
             if before.named(one.name) is None or before.named(one.name).version != one.version:  # type: ignore[union-attr]
-                log.info("the watchlist %s is in force in version %s, %d entries", one.name, one.version, one.known.entities)
+                log.info(
+                    "the watchlist %s is in force in version %s, %d entries", one.name, one.version, one.known.entities
+                )
         self._refused = refused
         self.loaded = loaded
         await asyncio.to_thread(self._clean, {one.known.snapshot.hex() for one in loaded.lists})
@@ -132,10 +134,6 @@ class ListsInForce:
     async def _taken_up(self, known: ListVersion, held: LoadedList | None) -> LoadedList:
         if held is not None and held.known.snapshot == known.snapshot:
             return held if held.known == known else LoadedList(known, held.index, held.loaded_ms)
-        if known.engine != SNAPSHOT_FORMAT:
-            raise SnapshotOutdated(
-                f"version {version_text(known)} was compiled for another release of the service; add the list again"
-            )
         file = self._folder / f"{known.snapshot.hex()}{SUFFIX}"
         if not file.exists():
             await self._fetch(known, file)
@@ -148,7 +146,7 @@ class ListsInForce:
         lock = os.open(file.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
-            if file.exists():
+            if await asyncio.to_thread(file.exists):
                 return
             draft = file.with_suffix(".draft")
             digest = sha256()
@@ -163,7 +161,9 @@ class ListsInForce:
                     size, part = size + len(data), part + 1
             if digest.digest() != known.snapshot:
                 draft.unlink()
-                raise SnapshotGone(f"version {version_text(known)} in the database is not what it was when it was added")
+                raise SnapshotGone(
+                    f"version {version_text(known)} in the database is not what it was when it was added"
+                )
             os.replace(draft, file)
         finally:
             os.close(lock)
@@ -189,5 +189,7 @@ def _opened(file: Path, known: ListVersion) -> NameIndex:
     if sha256(mapped).digest() != known.snapshot:
         mapped.close()
         file.unlink()
-        raise SnapshotGone(f"the file {file} was not version {version_text(known)} of the database; it is fetched again")
+        raise SnapshotGone(
+            f"the file {file} was not version {version_text(known)} of the database; it is fetched again"
+        )
     return NameIndex(mapped)

@@ -8,7 +8,8 @@ from hashlib import sha256
 from app import ids, wire
 from app.evidence.base import members
 from app.store.lists import ListVersion
-from core.names import Match, NameIndex
+from core.matches import Match
+from core.names import NameIndex
 
 DEMO = "demo"
 """The packaged list of invented names, which is never too old and never counts towards `clear`."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from app.evidence.loaded import LoadedList
-from app.evidence.screening import country
+from app.evidence.screening import SCHEMAS, country
 from app.yente import Explanation, Result
 from core.entities import Entity, Identifier, IdentifierKind
-from core.names import Match, Query, explain, prepare
+from core.matches import Match, Part, Query, explain
+from core.normal import prepare
 
 _PERSON: dict[str, bool | None] = {"Person": True, "LegalEntity": None, "Thing": None}
 _NAMES = ("name", "alias", "previousName", "weakAlias")
@@ -52,10 +55,10 @@ def query_of(schema: str, properties: dict[str, Any]) -> Query | None:
     ]
     if not names and not identifiers:
         return None
-    prepared = {True: "Person", False: "Organization", None: None}[_PERSON.get(schema, False)]
+    person = _PERSON.get(schema, False)
     return Query(
-        names=tuple([prepare(name, prepared) for name in names]),
-        person=_PERSON.get(schema, False),
+        names=tuple([prepare(name, SCHEMAS[person]) for name in names]),
+        person=person,
         countries=tuple(dict.fromkeys([_code(value) for value in _values(properties, _COUNTRIES)])),
         birth_date=next(iter(_values(properties, ("birthDate",))), None),
         identifiers=tuple(identifiers),
@@ -72,6 +75,7 @@ def found(query: Query, lists: Iterable[LoadedList], cutoff: float, limit: int) 
 def result(listed: LoadedList, match: Match, threshold: float) -> Result:
     """An entry as the answer shows it."""
     entity = listed.index.entity(match.entity)
+    explanations = {"name": Explanation(match.score, match.name), **_explanations(match)}
     return Result(
         id=entity.id,
         caption=entity.names[0] if entity.names else match.name,
@@ -84,11 +88,8 @@ def result(listed: LoadedList, match: Match, threshold: float) -> Result:
         last_seen=None,
         last_change=None,
         score=match.score,
-        features={part.label: part.effect for part in match.parts},
-        explanations={
-            "name_match": Explanation(match.score, f'{match.name}: {explain(match)}'),
-            **{part.label: Explanation(part.effect) for part in match.parts},
-        },
+        features={kind: told.score for kind, told in explanations.items()},
+        explanations=explanations,
         match=match.score >= threshold,
     )
 
@@ -109,6 +110,17 @@ def properties_of(entity: Entity) -> dict[str, list[str]]:
         name = _PROPERTIES[identifier.kind]
         told[name] = [*told.get(name, ()), identifier.value]
     return {name: list(values) for name, values in told.items() if values}
+
+
+def _explanations(match: Match) -> dict[str, Explanation]:
+    """By what kind of piece: the greatest effect of one, and all of them in words."""
+    kinds: dict[str, list[Part]] = {}
+    for part in match.parts:
+        kinds.setdefault(part.kind, []).append(part)
+    return {
+        kind: Explanation(max([part.effect for part in parts], key=abs), explain(replace(match, parts=tuple(parts))))
+        for kind, parts in kinds.items()
+    }
 
 
 def _values(properties: dict[str, Any], names: Iterable[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Screening one profile against the lists in force: who is looked for, what resembles them, and what follows from it."""
+"""Screening one profile against the lists in force: who is looked for, what resembles them, and what that means."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from app import wire
 from app.evidence.base import ScreeningFacts
 from app.evidence.loaded import Loaded, LoadedList, Matches
 from app.evidence.providers.base import Match as ExternalMatch
-from core.entities import Identifier
-from core.names import Match, Query, digest_of, explain, prepare
+from core.entities import EntitySchema, Identifier, digest_of, identifier_value
+from core.matches import Match, Query, explain
+from core.normal import prepare
 
 MOST_HITS = 20
 BENEFICIAL_PCT = 25.0
@@ -20,6 +21,8 @@ HALF_PCT = 50.0
 BUSINESS = "/business/name"
 OWNERS = "/ownership/owners/"
 DIGEST_BYTES = 16
+SCHEMAS: dict[bool | None, EntitySchema | None] = {True: "Person", False: "Organization", None: None}
+"""How the names of persons, and of others, are prepared."""
 
 _SAME_COUNTRY = {"UK": "GB", "EL": "GR"}
 _IS_PERSON = {"person": True, "company": False, "state": False}
@@ -104,10 +107,9 @@ def search(subject: Subject, loaded: Loaded) -> Matches:
 
 def query_of(subject: Subject) -> Query:
     """The subject as the name index takes it."""
-    schema = {True: "Person", False: "Organization", None: None}[subject.person]
     where = country(subject.country)
     return Query(
-        names=tuple([prepare(name, schema) for name in dict.fromkeys(subject.names)]),
+        names=tuple([prepare(name, SCHEMAS[subject.person]) for name in dict.fromkeys(subject.names)]),
         person=subject.person,
         countries=() if where is None else (where,),
         birth_date=subject.birth_date,
@@ -132,21 +134,21 @@ def hit(subject: Subject, listed: LoadedList, match: Match) -> wire.Hit:
     )
 
 
-def external_hit(match: ExternalMatch, version: str | None) -> wire.Hit:
+def external_hit(provider: str, match: ExternalMatch, version: str | None) -> wire.Hit:
     """An entry that a provider found."""
     said = f"{match.entity_id}\0{match.caption}\0{match.kind}\0{','.join(sorted(match.topics))}"
     equal = f"; equal: {', '.join(match.equal)}" if match.equal else ""
     datasets = f" of {', '.join(match.datasets)}" if match.datasets else ""
     return wire.Hit(
         subject=match.subject,
-        list=match.provider,
+        list=provider,
         list_version=version or "",
         kind=match.kind,
         entity_id=match.entity_id,
         entity_digest=sha256(said.encode()).digest()[:DIGEST_BYTES].hex(),
         matched_name=match.caption,
         score=match.score,
-        explanation=f"{match.schema}{datasets} as {match.provider} tells{equal}",
+        explanation=f"{match.schema}{datasets} as {provider} tells{equal}",
         confirmed=match.is_confirmed,
     )
 
@@ -158,8 +160,15 @@ def is_confirmed(subject: Subject, match: Match) -> bool:
     equal name with the full birth date. Anything else may be a namesake.
     """
     if match.is_identifier:
-        return match.is_global_identifier or match.country_agrees is True or match.is_exact_name
+        return _is_global(subject, match) or match.country_agrees is True or match.is_exact_name
     return match.is_exact_name and match.birth_date_agrees and subject.person is not False
+
+
+def _is_global(subject: Subject, match: Match) -> bool:
+    """Whether the identifier that is the same is one party's alone in the world: an LEI, or a VAT number, which begins
+    with its country."""
+    same = {part.label for part in match.parts if part.kind == "identifier"}
+    return any(kind in ("lei", "vat") and identifier_value(value) in same for kind, value in subject.identifiers)
 
 
 def facts(counted: Iterable[wire.Hit], everyone: Sequence[Subject], complete: bool) -> ScreeningFacts:
