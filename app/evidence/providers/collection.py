@@ -22,7 +22,8 @@ NOT_FAILED = ("ok", "not_screened")
 class External(Struct, frozen=True):
     """What external providers told of one business.
 
-    matches: each with the name of its provider.  evidence: a line for each provider, in the order of the settings.  degraded: one that was asked failed.
+    matches: each with the name of its provider.  evidence: a line for each provider, in the order of the settings.
+    degraded: one that was asked failed.
     """
 
     facts: ExternalFacts | None = None
