@@ -40,6 +40,7 @@ LAYERS = [
     "app.dispositions",
     "app.redaction",
     "app.assess",
+    "app.rescreening",
     "app.edge",
     "app.api",
     "app.neighbours",

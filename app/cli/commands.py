@@ -12,6 +12,7 @@ import click
 
 from app import __version__
 from app.cli import exits
+from app.cli.watchlist_commands import watchlist
 from app.roles import PERMISSIONS, ROLES
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -448,6 +449,9 @@ def audit_checkpoint(tenant: str | None, config: str | None) -> None:
     from app.cli import audit
 
     audit.checkpoint(config, tenant)
+
+
+kyb.add_command(watchlist)
 
 
 @kyb.command("config", epilog=exits.CODES)

@@ -9,7 +9,7 @@ import mmap
 import os
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextvars import Context
 from hashlib import sha256
 from pathlib import Path
@@ -151,14 +151,9 @@ class ListsInForce:
             draft = file.with_suffix(".draft")
             digest = sha256()
             with draft.open("wb") as out:
-                size = part = 0
-                while size < known.size:
-                    data = await self._store.snapshot_part(known.snapshot, part)
-                    if not data:
-                        raise SnapshotGone(f"part {part} of version {version_text(known)} is not in the database")
+                async for data in _parts(self._store, known):
                     digest.update(data)
                     await asyncio.to_thread(out.write, data)
-                    size, part = size + len(data), part + 1
             if digest.digest() != known.snapshot:
                 draft.unlink()
                 raise SnapshotGone(
@@ -180,6 +175,28 @@ class ListsInForce:
                         file.unlink()
                 except FileNotFoundError:
                     continue
+
+
+async def open_version(store: Lists, known: ListVersion) -> NameIndex:
+    """The index of a version, for a command: in this process alone.
+
+    Raises SnapshotGone, SnapshotDamaged, SnapshotOutdated, StoreUnavailable.
+    """
+    data = b"".join([part async for part in _parts(store, known)])
+    if sha256(data).digest() != known.snapshot:
+        raise SnapshotGone(f"version {version_text(known)} in the database is not what was added")
+    return NameIndex(data)
+
+
+async def _parts(store: Lists, known: ListVersion) -> AsyncIterator[bytes]:
+    """A snapshot, part by part. Raises SnapshotGone where one is missing."""
+    size = part = 0
+    while size < known.size:
+        data = await store.snapshot_part(known.snapshot, part)
+        if not data:
+            raise SnapshotGone(f"part {part} of version {version_text(known)} is not in the database")
+        yield data
+        size, part = size + len(data), part + 1
 
 
 def _opened(file: Path, known: ListVersion) -> NameIndex:

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, get_type_hints
 
 from msgspec import Struct
 
+from app.settings.addresses import ADDRESSES
 from app.settings.kinds import (
     ENVIRONMENT,
     FLAG,
@@ -212,6 +213,7 @@ class Watchlists(Section, frozen=True, kw_only=True):
     check_every: Annotated[Seconds, Key(duration("100ms", "1m"))]
     folder: Annotated[Path | None, Key(PATH, "WATCHLIST_FOLDER", optional=True)]
     demo: Annotated[bool, Key(FLAG, "WATCHLIST_DEMO")]
+    addresses: Annotated[Mapping[str, tuple[str, ...]] | None, Key(ADDRESSES, "WATCHLIST_ADDRESSES", optional=True)]
 
 
 class Monitoring(Section, frozen=True, kw_only=True):
