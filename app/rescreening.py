@@ -27,12 +27,12 @@ _decode_screening = msgspec.json.Decoder(wire.Screening).decode
 
 
 class Change(NamedTuple):
-    """What differs between two versions of a list. index: of all these entries, as they are and as they were."""
+    """What differs between two versions of a list. entries: the index of all these entries, as they are and as they were."""
 
     new: int
     changed: int
     removed: int
-    index: NameIndex | None
+    entries: NameIndex | None
 
 
 class Rescreened(NamedTuple):
@@ -110,8 +110,8 @@ class Rescreener:
         base = await self._lists.list_version(version.name, state.base) if state.base else None
         before = None if base is None else await open_version(self._lists, base)
         change = changed(before, await open_version(self._lists, version))
-        if change.index is not None:
-            state = await self._all_tenants(state, change.index)
+        if change.entries is not None:
+            state = await self._all_tenants(state, change.entries)
         await self._lists.save_rescreening(replace(state, base=version.number, tenant_id="", before_id=None))
         return Rescreened(change, self._businesses, self._anonymous, self._recorded)
 

@@ -82,14 +82,14 @@ def _sentence(version: ListVersion, outcome: Rescreened | None) -> str:
         return f"all businesses were compared with version {version_text(version)} before"
     change = outcome.change
     entries = f"{change.new:,} new, {change.changed:,} changed and {change.removed:,} removed entries"
-    if change.index is None:
+    if change.entries is None:
         return f"no entry differs in version {version_text(version)}"
-    passed = (
+    left_out = (
         f"; {outcome.anonymous:,} assessments of nobody that can be told were left out" if outcome.anonymous else ""
     )
     return (
         f"{entries} against {outcome.businesses:,} businesses; {outcome.recorded:,} assessed anew, "
-        f"since their screening differs{passed}"
+        f"since their screening differs{left_out}"
     )
 
 

@@ -347,7 +347,7 @@ def search(config: str | None, asked: Sought, as_json: bool) -> None:
 
 
 def _query(asked: Sought) -> Query:
-    schema: EntitySchema | None = {True: "Person", False: "Organization", None: None}[asked.person]  # type: ignore[assignment]
+    schema: EntitySchema | None = {True: "Person", False: "Organization", None: None}[asked.person]
     where = None if asked.country is None else asked.country.upper()
     identifiers = () if asked.identifier is None else (Identifier("other", asked.identifier, where),)
     return Query(
