@@ -27,7 +27,7 @@ _decode_screening = msgspec.json.Decoder(wire.Screening).decode
 
 
 class Change(NamedTuple):
-    """What differs between two versions of a list. entries: the index of all these entries, as they are and as they were."""
+    """What differs between two versions of a list. entries: the index of it all, as it is and as it was."""
 
     new: int
     changed: int

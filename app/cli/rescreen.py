@@ -88,8 +88,8 @@ def _sentence(version: ListVersion, outcome: Rescreened | None) -> str:
         f"; {outcome.anonymous:,} assessments of nobody that can be told were left out" if outcome.anonymous else ""
     )
     return (
-        f"{entries} against {outcome.businesses:,} businesses; {outcome.recorded:,} assessed anew, "
-        f"since their screening differs{left_out}"
+        f"{entries} against {outcome.businesses:,} businesses; the screening of {outcome.recorded:,} differs, and they "
+        f"were assessed anew{left_out}"
     )
 
 
