@@ -20,13 +20,13 @@ from core.scorer import Scorer
 
 TODAY = AS_OF.toordinal()
 CATALOGUE = Catalogue(wire.Profile, Findings)
-TEXT = files("core").joinpath("models/kyb-1.0.0.yaml").read_bytes().decode()
+TEXT = files("core").joinpath("models/kyb-1.1.0.yaml").read_bytes().decode()
 NO_FINDINGS = Findings()
 
 
 @cache
 def model() -> Model:
-    return load(TEXT.encode(), "kyb-1.0.0.yaml", CATALOGUE)
+    return load(TEXT.encode(), "kyb-1.1.0.yaml", CATALOGUE)
 
 
 @cache

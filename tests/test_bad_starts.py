@@ -46,7 +46,7 @@ MODEL_FAULTS = {
 
 
 def default_model() -> str:
-    return (ROOT / "core" / "models" / "kyb-1.0.0.yaml").read_text(encoding="utf-8")
+    return (ROOT / "core" / "models" / "kyb-1.1.0.yaml").read_text(encoding="utf-8")
 
 
 def test_a_model_file_with_faults_stops_the_start_and_all_are_listed(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_file_that_is_no_model_stops_the_start(tmp_path: Path, content: bytes)
 
 def test_a_model_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
     assert "no-model.yaml" in one_sentence(refused(tmp_path, MODEL_PATH=str(tmp_path / "no-model.yaml")))
-    assert "kyb@1.0.0" in one_sentence(refused(tmp_path, MODEL="kyb@9.9.9"))
+    assert "kyb@1.1.0" in one_sentence(refused(tmp_path, MODEL="kyb@9.9.9"))
     refused(tmp_path, MODEL_PATH=str(tmp_path))
 
 

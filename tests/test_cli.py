@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.json"))
 PORTFOLIO = ROOT / "examples" / "portfolio.csv"
 HEALTHY = ROOT / "examples" / "healthy-manufacturer.json"
-MODEL = ROOT / "core" / "models" / "kyb-1.0.0.yaml"
+MODEL = ROOT / "core" / "models" / "kyb-1.1.0.yaml"
 LEAST = {"business": {"name": "Acme", "jurisdiction": "DE"}}
 ESCAPE = "\x1b"
 
@@ -244,7 +244,7 @@ def test_settings_that_cannot_be_used_end_with_3_and_every_fault(tmp_path: Path)
 
 def test_a_model_that_cannot_be_used_ends_with_3(tmp_path: Path, broken_model: Path) -> None:
     for options, words in (
-        (["--model", "kyb@9.9.9"], "there is no model kyb@9.9.9; known: kyb@1.0.0"),
+        (["--model", "kyb@9.9.9"], "there is no model kyb@9.9.9; known: kyb@1.0.0, kyb@1.1.0"),
         (["--model", "best"], "option --model"),
         (["--model-path", tmp_path / "none.yaml"], "cannot be read: no such file or directory"),
         (["--model-path", broken_model], "relased"),
@@ -263,7 +263,7 @@ def test_a_model_file_scores_like_the_packaged_model(tmp_path: Path) -> None:
 def test_a_sound_model_is_summed_up() -> None:
     done = run("model", "check", MODEL)
     assert (done.returncode, done.stderr) == (0, b"")
-    assert done.stdout.startswith(b"kyb@1.0.0 is sound")
+    assert done.stdout.startswith(b"kyb@1.1.0 is sound")
     for words in (b"sha256", b"low from 0", b"financial", b"reputational"):
         assert words in done.stdout
 
@@ -286,11 +286,11 @@ def test_what_is_no_model_file_is_refused(tmp_path: Path, content: bytes) -> Non
     assert re.search(r"line \d", done.stderr)
 
 
-@pytest.mark.parametrize("which", [[], ["kyb@1.0.0"], [str(MODEL)]])
+@pytest.mark.parametrize("which", [[], ["kyb@1.1.0"], [str(MODEL)]])
 def test_a_model_is_shown(which: list[str]) -> None:
     shown = call("model", "show", *which)
     assert shown.exit_code == 0
-    for words in ("kyb@1.0.0", "Financial strength", "years_trading", "OVR_NOT_SCREENED"):
+    for words in ("kyb@1.1.0", "Financial strength", "years_trading", "OVR_NOT_SCREENED"):
         assert words in shown.stdout
     detail = msgspec.json.decode(call("model", "show", *which, "--json").stdout, type=wire.ModelDetail)
     assert detail.active
@@ -300,15 +300,19 @@ def test_a_model_is_shown(which: list[str]) -> None:
 def test_a_model_that_is_not_there() -> None:
     done = call("model", "show", "kyb@7.0.0")
     assert done.exit_code == 2
-    assert "packaged: kyb@1.0.0" in done.stderr
+    assert "packaged: kyb@1.0.0, kyb@1.1.0" in done.stderr
 
 
 def test_models_are_listed(tmp_path: Path) -> None:
-    assert call("model", "list").stdout.startswith("* kyb@1.0.0  ")
+    assert [line[:11] for line in call("model", "list").stdout.splitlines()] == ["  kyb@1.0.0", "* kyb@1.1.0"]
     other = tmp_path / "other.yaml"
-    other.write_bytes(MODEL.read_bytes().replace(b"version: 1.0.0", b"version: 1.0.1", 1))
+    other.write_bytes(MODEL.read_bytes().replace(b"version: 1.1.0", b"version: 1.1.1", 1))
     listed = msgspec.json.decode(call("model", "list", "--json", MODEL_PATH=str(other)).stdout, type=wire.ModelList)
-    assert [(model.version, model.active) for model in listed.items] == [("1.0.0", False), ("1.0.1", True)]
+    assert [(model.version, model.active) for model in listed.items] == [
+        ("1.0.0", False),
+        ("1.1.0", False),
+        ("1.1.1", True),
+    ]
 
 
 def test_config_prints_every_value_and_its_origin(tmp_path: Path) -> None:

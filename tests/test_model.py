@@ -19,7 +19,7 @@ from core.reader import tree_of
 def test_the_shipped_model_is_sound_and_named_by_the_hash_of_its_bytes() -> None:
     assert faults(TEXT) == []
     assert model().sha256 == hashlib.sha256(TEXT.encode()).digest()
-    assert model().key == "kyb@1.0.0"
+    assert model().key == "kyb@1.1.0"
 
 
 def test_the_shipped_model_has_forty_characteristics_over_all_categories() -> None:

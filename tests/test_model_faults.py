@@ -56,7 +56,7 @@ BROKEN = {
         lambda: changed(("- name: industry\n    title: Industry\n", "- name: financial\n    title: x\n")),
         "must hold each of",
     ),
-    "a version that is none": (lambda: changed(("version: 1.0.0", "version: 1.0")), "must be three numbers"),
+    "a version that is none": (lambda: changed(("version: 1.1.0", "version: 1.0")), "must be three numbers"),
     "a date that is none": (lambda: changed(("released: 2026-11-23", "released: 2026-02-30")), "is not a date"),
     "a date in another form": (lambda: changed(("released: 2026-11-23", "released: 20261123")), "is not a date"),
     "an unknown path": (lambda: feature("{kind: value, of: business.employes}"), 'did you mean "business.employees"?'),

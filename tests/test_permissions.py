@@ -82,7 +82,7 @@ def ask(house: House, key: str | None, method: str, path: str, of: str = "ours")
     key_id = (
         client.post("/v1/keys", _KEY, {"X-API-Key": house.keys[of, "admin"]}).json["id"] if "keys/{" in path else ""
     )
-    filled = path.replace("{override_id}", house.overrides[of]).replace("{version}", "1.0.0").replace("{slug}", "x")
+    filled = path.replace("{override_id}", house.overrides[of]).replace("{version}", "1.1.0").replace("{slug}", "x")
     for start, id in (("/v1/assessments/", house.assessments[of]), ("/v1/keys/", key_id), ("/v1/models/", "kyb")):
         if filled.startswith(start):
             filled = filled.replace("{id}", id)

@@ -41,15 +41,15 @@ def test_a_replay_of_nothing_is_404(client: Client) -> None:
 
 def edited_model(folder: Path) -> Path:
     """A copy of the default model with another version and other points."""
-    text = (ROOT / "core" / "models" / "kyb-1.0.0.yaml").read_text(encoding="utf-8")
-    changed = text.replace("\n  version: 1.0.0\n", "\n  version: 1.0.1\n", 1)
+    text = (ROOT / "core" / "models" / "kyb-1.1.0.yaml").read_text(encoding="utf-8")
+    changed = text.replace("\n  version: 1.1.0\n", "\n  version: 1.1.1\n", 1)
     changed = re.sub(
         r"points: [0-9.]+, adverse: true, code: FIN_Z_DISTRESS,",
         "points: 3.97, adverse: true, code: FIN_Z_DISTRESS,",
         changed,
     )
     assert changed.count("3.97") == text.count("3.97") + 1
-    assert "version: 1.0.1" in changed
+    assert "version: 1.1.1" in changed
     path = folder / "edited.yaml"
     path.write_text(changed, encoding="utf-8")
     return path
@@ -64,9 +64,13 @@ def test_records_are_replayed_under_their_own_model_whichever_is_active(tmp_path
         client = service.client()
         new = {name: client.recorded(example(name), explain="full") for name in EXAMPLES}
         models = {model["version"]: model for model in client.get("/v1/models").json["items"]}
-        assert {version: model["active"] for version, model in models.items()} == {"1.0.0": False, "1.0.1": True}
+        assert {version: model["active"] for version, model in models.items()} == {
+            "1.0.0": False,
+            "1.1.0": False,
+            "1.1.1": True,
+        }
         for sent in (True, False):
-            for made, version in ((old, "1.0.0"), (new, "1.0.1")):
+            for made, version in ((old, "1.1.0"), (new, "1.1.1")):
                 for assessment in made.values():
                     place = f"/v1/assessments/{assessment['id']}"
                     assert client.get(place, explain="full").json == assessment
@@ -78,7 +82,8 @@ def test_records_are_replayed_under_their_own_model_whichever_is_active(tmp_path
                 client = service.client()
                 models = {model["version"]: model for model in client.get("/v1/models").json["items"]}
                 assert {version: model["active"] for version, model in models.items()} == {
-                    "1.0.0": True,
-                    "1.0.1": False,
+                    "1.0.0": False,
+                    "1.1.0": True,
+                    "1.1.1": False,
                 }
-        assert client.get("/v1/models/kyb/1.0.1").json["definition"]["model"]["version"] == "1.0.1"
+        assert client.get("/v1/models/kyb/1.1.1").json["definition"]["model"]["version"] == "1.1.1"

@@ -152,7 +152,7 @@ class TestDefaults:
         assert settings.database.url is settings.database.direct_url is None
         assert settings.database.pooler == "none"
         assert settings.database.sqlite_file == Path("data/kyb.db")
-        assert settings.model.id == "kyb@1.0.0"
+        assert settings.model.id == "kyb@1.1.0"
         assert settings.scaling.max_replicas is None
 
     def test_waits_for_the_database_end_from_the_inside_out(self) -> None:

@@ -419,7 +419,7 @@ class TestFaults:
 
     def test_one_model_is_selected_once(self) -> None:
         assert load({"MODEL_PATH": "mine.yaml"}).settings.model.path == Path("mine.yaml")
-        assert "both model.id (environment MODEL)" in only_fault({"MODEL": "kyb@1.0.0", "MODEL_PATH": "mine.yaml"})
+        assert "both model.id (environment MODEL)" in only_fault({"MODEL": "kyb@1.1.0", "MODEL_PATH": "mine.yaml"})
 
     def test_waits_stay_below_the_deadline_and_the_deadline_below_the_grace(self, tmp_path: Path) -> None:
         (fault,) = faults_of({}, write(tmp_path, "server: {request_deadline: 15s}"))

@@ -120,7 +120,7 @@ PATH_PARAMETERS: dict[tuple[str, str], Json] = {
     ("/v1/models", "version"): {
         "description": "the model's `version`",
         "schema": {"type": "string", "pattern": "^[0-9]{1,6}\\.[0-9]{1,6}\\.[0-9]{1,6}$"},
-        "example": "1.0.0",
+        "example": "1.1.0",
     },
     ("/v1/keys", "id"): {
         "description": "the key's `id`, which is the part of its text that is no secret",
