@@ -232,7 +232,7 @@ class Assessor:
             assessed.record(),
             gathered.findings,
             gathered.screening,
-            gathered.evidence,
+            gathered.own_rows,
             gathered.degraded,
             gathered.against,
         )

@@ -15,12 +15,10 @@ from msgspec import Struct
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from app import settings
+from app.assembly import Assembly
 from app.assess import Assessor
-from app.evidence.watchlist import Watchlist
-from app.ids import Uuid7
 from app.main import GC_THRESHOLD
 from app.neighbours import Tiers
-from app.records import Records
 from app.registry import Registry, select
 from app.store.base import Store
 from core.scorer import Scorer
@@ -31,18 +29,7 @@ PACKAGES = ("msgspec", "uvloop", "granian")
 def assessor_on(store: Store) -> Assessor:
     """The pipeline on a store, as the service builds it from its defaults."""
     chosen = settings.load({}).settings
-    registry = Registry(select(chosen.model))
-    records = Records(registry, store, Tiers(chosen).of_assessments(), 10.0)
-    return Assessor(
-        registry,
-        Watchlist(),
-        store,
-        records,
-        Uuid7(),
-        commit_timeout_s=10.0,
-        batch_timeout_s=10.0,
-        item_limit_bytes=1 << 20,
-    )
+    return Assembly(chosen, store, Tiers(chosen)).assessor
 
 
 class Figure(Struct, frozen=True):

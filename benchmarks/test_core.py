@@ -14,7 +14,7 @@ from conftest import Measure, assessor_on
 from samples import EXAMPLE, generated
 
 from app import wire
-from app.evidence.watchlist import NOT_SCREENED
+from app.evidence.base import NOT_SCREENED
 from app.ids import Uuid7
 from app.profiles import read_profile
 from app.store.sqlite import SqliteStore
@@ -39,7 +39,12 @@ def whole(scorer: Scorer, body: bytes, full: bool = False) -> bytes:
     profile = read_profile(body)
     assessed = scorer.assess(profile, NOT_SCREENED.findings, TODAY)
     return assessed.render(
-        None, _encode(profile.business.id), full, NOT_SCREENED.screening, NOT_SCREENED.evidence, NOT_SCREENED.degraded
+        None,
+        _encode(profile.business.id),
+        full,
+        NOT_SCREENED.screening,
+        NOT_SCREENED.evidence_rows,
+        NOT_SCREENED.degraded,
     )
 
 
@@ -102,7 +107,7 @@ def test_assess(measure: Measure, scorer: Scorer, kind: str) -> None:
 @pytest.mark.parametrize("explain", ["top", "full"])
 def test_render(measure: Measure, scorer: Scorer, explain: str) -> None:
     assessed = [scorer.assess(_decode(body), NOT_SCREENED.findings, TODAY) for body in BODIES["different"]]
-    screening, evidence, full = NOT_SCREENED.screening, NOT_SCREENED.evidence, explain == "full"
+    screening, evidence, full = NOT_SCREENED.screening, NOT_SCREENED.evidence_rows, explain == "full"
 
     def run() -> None:
         for one in assessed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from types import SimpleNamespace
 from typing import Any, cast
@@ -22,7 +22,7 @@ from app.cache.pool import FAILURES, Pool
 from app.cache.redis import Shared
 from app.cache.tiers import Cache
 from app.errors import ProblemTable
-from app.evidence.base import Findings, Gathered, ScreeningFacts, gathered
+from app.evidence.base import Findings, Gathered, ScreeningFacts
 from app.ids import Uuid7, text
 from app.overrides import Overrides
 from app.profiles import read_profile
@@ -77,8 +77,12 @@ IN_LIQUIDATION = business("healthy-manufacturer", status="in_liquidation")
 class Clear:
     """A source that finds nothing against anybody."""
 
-    async def gather(self, profile: wire.Profile) -> Gathered:
-        return gathered(Findings(ScreeningFacts("clear", False, 0.0, False)), wire.Screening("clear"), [])
+    async def gather(self, tenant_id: str, profile: wire.Profile) -> Gathered:
+        facts = ScreeningFacts("clear", False, 0.0, False, False)
+        return Gathered(Findings(facts), b'{"status":"clear","hits":[]}', b"")
+
+    async def gather_each(self, tenant_id: str, profiles: Sequence[wire.Profile]) -> list[Gathered]:
+        return [await self.gather(tenant_id, profile) for profile in profiles]
 
 
 class Pod:
@@ -104,7 +108,7 @@ class Pod:
             size=Recorded.size_bytes,
         )
         registry = Registry(model())
-        self.records = Records(registry, store, self.kept, 30.0)
+        self.records = Records(registry, store, store, self.kept, 30.0)
         self.assessor = Assessor(
             registry,
             Clear(),

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from app.evidence.watchlist import NOT_SCREENED
+from app.evidence.base import NOT_SCREENED
 from app.ids import Uuid7
 from app.profiles import read_profile
 from app.registry import CATALOGUE, select
@@ -36,7 +36,7 @@ def real_answer(as_of: str) -> dict[str, Any]:
     made = scorer.assess(profile, NOT_SCREENED.findings, dt.date.fromisoformat(as_of).toordinal())
     business_id = msgspec.json.encode(profile.business.id)
     answer: dict[str, Any] = json.loads(
-        made.render(Uuid7().new(), business_id, False, NOT_SCREENED.screening, NOT_SCREENED.evidence)
+        made.render(Uuid7().new(), business_id, False, NOT_SCREENED.screening, NOT_SCREENED.evidence_rows)
     )
     return answer
 

@@ -11,7 +11,7 @@ from shipped import TODAY, profile, scorer
 from strategies import all_findings, profiles
 
 from app import wire
-from app.evidence.base import Findings, Gathered, ScreeningFacts, gathered
+from app.evidence.base import Findings, Gathered, ScreeningFacts, members
 from app.records import Answer, Record
 from app.redaction import redact
 
@@ -21,6 +21,7 @@ HIT = wire.Hit(
     list_version="2026-11-20",
     kind="sanction",
     entity_id="NK-maria-7",
+    entity_digest="00" * 16,
     matched_name="Maria Musterfrau",
     score=0.93,
     explanation="Maria Musterfrau is written as on the list",
@@ -33,15 +34,16 @@ FOUND = Findings(ScreeningFacts("potential", False, 12.5, True))
 
 
 def recorded(made: wire.Profile, findings: Findings, hits: list[wire.Hit]) -> Record:
-    found = gathered(findings, wire.Screening(findings.screening.status, hits), EVIDENCE, degraded=True)
+    screening = msgspec.json.encode(wire.Screening(findings.screening.status, hits))
+    found = Gathered(findings, screening, members(EVIDENCE), degraded=True)
     result = scorer().assess(made, findings, TODAY).record()
-    return Record(1, result, found.findings, found.screening, found.evidence, found.degraded)
+    return Record(1, result, found.findings, found.screening, found.own_rows, found.degraded)
 
 
 def rendered(record: bytes) -> wire.Assessment:
     """The answer as it is made of a stored record whose row has lost its business."""
     opened = msgspec.msgpack.decode(record, type=Record)
-    found = Gathered(opened.findings, opened.screening, opened.evidence, opened.degraded)
+    found = Gathered(opened.findings, opened.screening, opened.evidence[1:-1], opened.degraded)
     answer = Answer(bytes(16), b"null", scorer().restore(opened.result), found).render(True)
     return msgspec.json.decode(answer, type=wire.Assessment, strict=True)
 

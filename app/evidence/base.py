@@ -56,6 +56,11 @@ class Gathered(Struct, frozen=True):
         """The whole list."""
         return b"[%s]" % b",".join(filter(None, (self.against_rows, self.evidence)))
 
+    @property
+    def own_rows(self) -> bytes:
+        """What of it a record holds: the members that are its own, or, with nothing `against`, the whole list."""
+        return self.evidence if self.against else b"[%s]" % self.evidence
+
 
 class Source(Protocol):
     """One way of finding something out. A source never raises for its own failure: its status says it."""
