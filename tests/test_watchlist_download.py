@@ -9,16 +9,19 @@ import hashlib
 import shutil
 import ssl
 import subprocess
+import tracemalloc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import ClassVar, cast
 
+import aiohttp
 import pytest
 from publisher import Answer, Publisher, Request, conditional, endless, publishing, reset, say, silence
 
 from app.watchlists.download import Fetched, Validators, fetch
 from app.watchlists.formats.registry import FORMATS
 from app.watchlists.sources import SOURCES, Source
-from app.watchlists.transfer import FetchFailed, FetchLimits, Validator, public_url
+from app.watchlists.transfer import FetchFailed, FetchLimits, Validator, public_url, transfer
 
 LIMITS = FetchLimits(file_bytes=1_000_000, retry_pause_s=0)
 CHUNKED = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
@@ -249,6 +252,25 @@ def test_redirects_are_followed_up_to_three_times(tmp_path: Path) -> None:
     run(scenario)
 
 
+def test_a_redirect_from_outside_into_this_machine_is_refused(tmp_path: Path) -> None:
+    class Answered:
+        status = 302
+        headers: ClassVar = {"Location": "https://127.0.0.1:8443/internal?key=1"}
+
+        def close(self) -> None:
+            pass
+
+    class Session:
+        async def get(self, url: str, **_: object) -> Answered:
+            return Answered()
+
+    session = cast(aiohttp.ClientSession, Session())
+    with pytest.raises(
+        FetchFailed, match=r"redirected into this machine \(https://127\.0\.0\.1:8443/internal\?\.\.\.\)"
+    ):
+        asyncio.run(transfer(session, "https://lists.example/list.csv", tmp_path / "list.csv", None, LIMITS))
+
+
 def test_a_list_is_not_fetched_without_encryption_from_another_machine(tmp_path: Path) -> None:
     plain = Source("test-list", "A list", ("http://lists.example/list.csv",), "ofac-csv")
     with pytest.raises(FetchFailed, match="not encrypted; set an address that begins with https://"):
@@ -261,14 +283,24 @@ def test_a_list_is_not_fetched_without_encryption_from_another_machine(tmp_path:
         endless(b"10000\r\n" + b"1" * 65536 + b"\r\n", CHUNKED + "\r\n"),
         endless(b"1" * 65536, "HTTP/1.1 200 OK\r\n\r\n"),
         endless(b"1" * 65536, "HTTP/1.1 200 OK\r\nContent-Length: 999999999999\r\n\r\n"),
-        say(body=gzip.compress(b"0" * 50_000_000), Content_Encoding="gzip"),
     ],
-    ids=["chunked", "until it closes", "by its length", "unpacked"],
+    ids=["chunked", "until it closes", "by its length"],
 )
 def test_a_body_that_is_too_large_is_stopped(tmp_path: Path, answer: Answer) -> None:
     failure, asked = failing(tmp_path, answer)
     assert failure.what == "the file has more than 1,000,000 bytes"
     assert len(asked) == 1
+
+
+def test_a_small_body_that_unpacks_to_an_enormous_one_is_stopped_before_it_is_in_memory(tmp_path: Path) -> None:
+    bomb = say(body=gzip.compress(b"0" * 50_000_000), Content_Encoding="gzip")
+    tracemalloc.start()
+    try:
+        failure, _ = failing(tmp_path, bomb)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+    assert failure.what == "the file has more than 1,000,000 bytes"
 
 
 def test_a_body_longer_than_it_says_is_refused(tmp_path: Path) -> None:

@@ -120,6 +120,23 @@ def test_ofac_files_of_different_dates_are_refused(tmp_path: Path) -> None:
         read(paths)
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("sdn.csv", 'the row beginning "405" has 3 columns, not 12: the file is cut off or damaged'),
+        ("alt.csv", 'the row beginning "405" has 3 columns, not 5: the file is cut off or damaged'),
+        ("add.csv", 'the row beginning "405" has 3 columns, not 6: the file is cut off or damaged'),
+    ],
+)
+def test_an_ofac_file_that_is_cut_off_is_refused(tmp_path: Path, name: str, reason: str) -> None:
+    lines = LISTS["ofac-csv"][name].split("\r\n")
+    row = next(place for place, text in enumerate(lines) if text.startswith("405,"))
+    cut = "\r\n".join([*lines[:row], "405,1,-0- "])
+    with pytest.raises(ListRefused) as refused:
+        read(put(tmp_path, LISTS["ofac-csv"] | {name: cut}))
+    assert (refused.value.reason, refused.value.where) == (reason, f"{name}, line {row + 1}")
+
+
 def test_remarks_that_overflow_are_read_on_in_the_comments(tmp_path: Path) -> None:
     long = "DOB 01 Jan 1950; " + "Linked To: QUARTZ; " * 60
     cut = long[: 1000 - len("; alt. DOB 02 Fe")] + "; alt. DOB 02 Fe"

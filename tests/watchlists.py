@@ -100,7 +100,7 @@ EU_XML = """<?xml version="1.0" encoding="UTF-8" standalone="yes"?>
     <citizenship region="" countryIso2Code="BE" countryDescription="BELGIUM"/>
     <citizenship region="" countryIso2Code="00" countryDescription="UNKNOWN"/>
     <birthdate circa="false" calendarType="GREGORIAN" birthdate="1970-03-02" monthOfYear="3" year="1970"/>
-    <birthdate circa="true" calendarType="GREGORIAN" year="1969"/>
+    <birthdate circa="true" calendarType="GREGORIAN" birthdate="1969-01-01" year="1969"/>
     <birthdate circa="false" calendarType="GREGORIAN" yearRangeFrom="1966" yearRangeTo="1967"/>
     <birthdate circa="false" calendarType="GREGORIAN" monthOfYear="4" year="1971"/>
     <birthdate circa="false" calendarType="ISLAMIC" year="1402"/>
