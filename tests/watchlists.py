@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-NULL = "-0- "
-
 SDN = "\r\n".join(
     [
         '36,"QUARTZ FERRY LINES",-0- ,"CUBA",-0- ,-0- ,-0- ,-0- ,-0- ,-0- ,-0- ,"a.k.a. \'QFL\'; all offices."',
