@@ -101,7 +101,7 @@ def test_versions_count_and_each_is_in_the_audit_trail(settings: Settings, tmp_p
             "bomb.xml",
             b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]>'
             b"<CONSOLIDATED_LIST>&b;</CONSOLIDATED_LIST>",
-            "DTD",
+            "<!DOCTYPE",
         ),
     ],
 )

@@ -58,7 +58,15 @@ def test_every_package_of_the_tree_is_packaged() -> None:
 
 
 @pytest.mark.parametrize(
-    "resource", ["app/py.typed", "app/defaults.yaml", "core/py.typed", "core/models/kyb-1.1.0.yaml"]
+    "resource",
+    [
+        "app/py.typed",
+        "app/defaults.yaml",
+        "app/watchlists/countries.yaml",
+        "app/watchlists/demo.jsonl",
+        "core/py.typed",
+        "core/models/kyb-1.1.0.yaml",
+    ],
 )
 def test_the_data_files_are_found_beside_their_package(resource: str) -> None:
     package, _, name = resource.partition("/")

@@ -20,7 +20,7 @@ CHUNK_BYTES = 64 * 1024
 MAX_DEPTH = 24
 ENTRY_ELEMENTS = 100_000
 
-_ROOT = re.compile(r"<([A-Za-z_][\w.:-]*)((?:\s[^<>]*)?)>")
+_ROOT = re.compile(r"<([A-Za-z_][\w.:-]*)((?:\s[^<>]*)?)/?>")
 _ENCODINGS = ("utf-8", "us-ascii", "ascii")
 
 

@@ -115,7 +115,7 @@ async def transfer(
         raise
     except aiohttp.ClientSSLError as error:
         raise _failed(
-            url, f"the server's certificate was not accepted ({error})", "check the address and the clock"
+            url, f"the server's certificate was not accepted ({_one_line(error)})", "check the address and the clock"
         ) from error
     except TimeoutError as error:
         raise _failed(
@@ -126,11 +126,11 @@ async def transfer(
     except aiohttp.ClientPayloadError as error:
         raise Passing(_failed(url, "the connection ended before the file did", "try again later")) from error
     except (aiohttp.ClientConnectionError, OSError) as error:
-        reason = str(error) or type(error).__name__
+        reason = _one_line(error) or type(error).__name__
         raise Passing(_failed(url, f"no connection ({reason})", "check the address, proxy and firewall")) from error
     except (aiohttp.ClientError, ValueError) as error:
         raise _failed(
-            url, f"the answer is not HTTP as it should be ({error})", "check the address in a browser"
+            url, f"the answer is not HTTP as it should be ({_one_line(error)})", "check the address in a browser"
         ) from error
     if not size:
         raise _failed(url, "the file is empty", "try again later; the publisher may be at work on it")
@@ -151,7 +151,13 @@ async def _answer(
     here = url
     _check_address(url, here)
     for _ in range(limits.redirects + 1):
-        response = await session.get(here, headers=headers, allow_redirects=False)
+        try:
+            response = await session.get(here, headers=headers, allow_redirects=False)
+        except aiohttp.ClientConnectorError:
+            raise
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            # aiohttp has sent the request a second time by itself.
+            raise _failed(url, "the connection was cut before an answer came, twice", "try again later") from error
         if response.status not in _REDIRECTS:
             return response
         response.close()
@@ -249,6 +255,10 @@ def _too_large(url: str, limits: FetchLimits) -> FetchFailed:
 
 def _failed(url: str, what: str, advice: str) -> FetchFailed:
     return FetchFailed(public_url(url), what, advice)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _split(url: str) -> SplitResult:

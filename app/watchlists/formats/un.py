@@ -74,10 +74,10 @@ def _party(element: Element) -> Party:
 def _names(text: str, slashes: bool = False) -> Iterable[str]:
     """The names in one element. slashes: names of entities also stand apart by " / "."""
     text = _SCRIPT_NOTE.sub("", text)
+    outside = _GROUP.sub(";", text)
+    yield from (outside.replace(" / ", ";") if slashes else outside).split(";")
     for group in _GROUP.findall(text):
         yield from group.split(";")
-    text = _GROUP.sub(";", text)
-    yield from (text.replace(" / ", ";") if slashes else text).split(";")
 
 
 def _birth_date(birth: Element) -> str:
