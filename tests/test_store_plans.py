@@ -120,6 +120,9 @@ def test_postgres_is_looked_through_by_its_indexes_alone(
         ended = await store.end_disposition("t3", answers[0][0].id, ended_ms=1, ended_by="k", act=DONE)
         assert ended is not None
         assert await store.disposition("t3", ended.id) == ended
+        await store.erase("t3", "cust-5", reason="asked", redact=bytes, now_ms=1)
+        assert await store.disposition_page("t3", business_id="cust-5", limit=9) == []
+        assert "UPDATE dispositions SET business_id" in " ".join(heard)
         assert len(heard) > 15
         connection = await asyncpg.connect(url)
         try:

@@ -37,13 +37,9 @@ UPDATE dispositions SET ended_ms = ?, ended_by = ? WHERE tenant_id = ? AND id = 
 def page_sql(by_business: bool, before: bool) -> str:
     """The query of a page, newest first. Parameters: tenant, the business and an id above all where there is one,
     limit."""
-    return (
-        f"SELECT {_DISPOSITION} FROM dispositions"
-        + (" INDEXED BY dispositions_by_business_id WHERE tenant_id = ? AND business_id = ?" if by_business else "")
-        + (" WHERE tenant_id = ?" if not by_business else "")
-        + (" AND id < ?" if before else "")
-        + " ORDER BY id DESC LIMIT ?"
-    )
+    indexed = "INDEXED BY dispositions_by_business_id" if by_business else ""
+    filters = (" AND business_id = ?" if by_business else "") + (" AND id < ?" if before else "")
+    return f"SELECT {_DISPOSITION} FROM dispositions {indexed} WHERE tenant_id = ?{filters} ORDER BY id DESC LIMIT ?"
 
 
 class SqliteDispositions(ABC):
