@@ -80,7 +80,7 @@ _FILL_ASSESSMENTS = """\
 INSERT INTO assessments (tenant_id, id, business_id, span, level, decision, score, model_sha256, input, record)
 SELECT 't' || t, (substr($1::text, 1, 14) || '7' || substr(gen_random_uuid()::text, 16))::uuid, 'cust', 1, 1, 1, 1,
     '\\x01', '\\x02', repeat('r', 500)::bytea
-FROM generate_series(1, 10) t, generate_series(1, 400)"""
+FROM generate_series(1, 4) t, generate_series(1, 1500)"""
 
 
 @pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
@@ -109,7 +109,7 @@ def test_postgres_is_looked_through_by_its_indexes_alone(
         assert await store.list_number("sdn") == 1
         assert await store.rescreening("sdn") is None
         assert await store.screened_against(b"d" * 16) is None
-        assert await store.tenants() == sorted(f"t{number}" for number in range(1, 11))
+        assert await store.tenants() == ["t1", "t2", "t3", "t4"]
         page = await store.disposition_page("t3", limit=9)
         assert len(await store.disposition_page("t3", before_id=page[3].id, limit=9)) == 9
         few = await store.disposition_page("t3", business_id=page[0].business_id, limit=9)
