@@ -46,6 +46,12 @@ CHANGES: dict[str, Callable[[PostgresStore], Awaitable[object]]] = {
     ),
 }
 
+CHANGED = (
+    *("assessments", "api_keys", "overrides", "audit_entries", "watchlists", "watchlist_versions", "watchlist_parts"),
+    "dispositions",
+)
+"""The tables that hold something then."""
+
 Session = AbstractAsyncContextManager[Any]
 
 
@@ -137,14 +143,15 @@ def change(request: pytest.FixtureRequest) -> str:
 def undisturbed(postgres: Postgres) -> dict[str, list[object]]:
     """By change, its answer and all that it leaves where nothing is lost."""
     left: dict[str, list[object]] = {}
+    url = migrated(postgres.create_database())
     for change, make in CHANGES.items():
-        url = migrated(postgres.create_database())
 
-        async def scenario(store: PostgresStore, change: str = change, make: Any = make, url: str = url) -> None:
+        async def scenario(store: PostgresStore, change: str = change, make: Any = make) -> None:
             await prepare(store)
             left[change] = [await make(store), *await made(store, url)]
 
         play(postgres_store(url), scenario)
+        query(url, f"TRUNCATE {', '.join(CHANGED)}")
     return left
 
 
