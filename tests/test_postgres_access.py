@@ -1,4 +1,5 @@
-"""Keys and overrides in PostgreSQL when the answer to a commit is lost on the way, and when many are at work."""
+"""Keys, overrides, watchlists and dispositions in PostgreSQL when the answer to a commit is lost on the way, and when
+many are at work."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ import asyncpg
 import pytest
 from databases import Postgres, migrated, postgres_store, query
 from msgspec.structs import replace
-from records import override, play, row, stored_key
+from records import disposition, list_version, override, play, row, stored_key
 
 from app.resilience.retry import Retry, RetryBudget
 from app.store.base import Unconfirmed
@@ -27,6 +28,8 @@ PENDING = override(ROW, state="pending", level=0, decision=0)
 APPROVED = replace(PENDING, state="approved", approver="key-of-another", approved_ms=NOW_MS)
 APPLIED, ASKED = override(ROW), override(ROW, state="pending")
 DONE = act("acme", "done", "cli")
+LISTED, NEWER = list_version("sdn", 1, b"one"), list_version("sdn", 2, b"two")
+SET_ASIDE, NAMESAKE = disposition(ROW), disposition(ROW, list="un")
 
 CHANGES: dict[str, Callable[[PostgresStore], Awaitable[object]]] = {
     "add_key": lambda store: store.add_key(SUCCESSOR, DONE),
@@ -35,7 +38,19 @@ CHANGES: dict[str, Callable[[PostgresStore], Awaitable[object]]] = {
     "an override in force": lambda store: store.add_override(APPLIED, DONE, over=None),
     "a pending override": lambda store: store.add_override(ASKED, DONE, over=None),
     "approve_override": lambda store: store.approve_override(APPROVED, DONE, over=None),
+    "put_list": lambda store: store.put_list(NEWER, b"two", DONE),
+    "drop_list": lambda store: store.drop_list("sdn", DONE),
+    "add_disposition": lambda store: store.add_disposition(NAMESAKE, DONE),
+    "end_disposition": lambda store: store.end_disposition(
+        "acme", SET_ASIDE.id, ended_ms=NOW_MS, ended_by="k", act=DONE
+    ),
 }
+
+CHANGED = (
+    *("assessments", "api_keys", "overrides", "audit_entries", "watchlists", "watchlist_versions", "watchlist_parts"),
+    "dispositions",
+)
+"""The tables that hold something then."""
 
 Session = AbstractAsyncContextManager[Any]
 
@@ -86,9 +101,9 @@ def cut_first(store: PostgresStore, cut: Callable[[Session, str], Session], url:
 
     def session(**options: Any) -> Session:
         nonlocal cuts
-        cuts += 1
+        cuts += bool(options.get("transaction"))
         opened = sessions(**options)
-        return cut(opened, url) if cuts == 1 else opened
+        return cut(opened, url) if cuts == 1 and options.get("transaction") else opened
 
     store._writing.session = session
 
@@ -97,6 +112,8 @@ async def prepare(store: PostgresStore) -> None:
     await store.add([ROW])
     await store.add_key(OLD, act("acme", "prepared", "cli"))
     await store.add_override(PENDING, act("acme", "prepared", "cli"), over=None)
+    await store.put_list(LISTED, b"one", act("acme", "prepared", "cli"))
+    await store.add_disposition(SET_ASIDE, act("acme", "prepared", "cli"))
 
 
 async def made(store: PostgresStore, url: str) -> list[object]:
@@ -105,6 +122,9 @@ async def made(store: PostgresStore, url: str) -> list[object]:
         await store.get("acme", ROW.id),
         await store.overrides("acme", ROW.id),
         sorted(await store.keys(None), key=lambda key: key.id),
+        await store.lists(),
+        [await store.snapshot_part(version.snapshot, 0) for version in (LISTED, NEWER)],
+        await store.disposition_page("acme", limit=9),
         await acts(url),
     ]
 
@@ -123,14 +143,15 @@ def change(request: pytest.FixtureRequest) -> str:
 def undisturbed(postgres: Postgres) -> dict[str, list[object]]:
     """By change, its answer and all that it leaves where nothing is lost."""
     left: dict[str, list[object]] = {}
+    url = migrated(postgres.create_database())
     for change, make in CHANGES.items():
-        url = migrated(postgres.create_database())
 
-        async def scenario(store: PostgresStore, change: str = change, make: Any = make, url: str = url) -> None:
+        async def scenario(store: PostgresStore, change: str = change, make: Any = make) -> None:
             await prepare(store)
             left[change] = [await make(store), *await made(store, url)]
 
         play(postgres_store(url), scenario)
+        query(url, f"TRUNCATE {', '.join(CHANGED)}")
     return left
 
 

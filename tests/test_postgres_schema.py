@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import asyncpg
+import pytest
 from asyncpg.pgproto.pgproto import UUID
 from databases import migrated, postgres_store, query
 from msgspec.structs import replace
-from records import override, play, row
+from records import disposition, list_version, override, play, row, stored_key
 
 from app.ids import Uuid7, now_ms
-from app.store.base import Row
+from app.store.base import Row, StoreRefused
 from app.store.chain import leaf
 from app.store.postgres import partitions, schema
-from app.store.postgres.migrations.versions import v0001_initial
+from app.store.postgres.migrations.versions import v0001_initial, v0002_edge
 from app.store.postgres.partitions import Month
 from app.store.postgres.spans import span_of_day
 from app.store.postgres.store import PostgresStore
@@ -49,6 +51,20 @@ def make_0001(url: str, rows: list[Row]) -> None:
             await partitions.make(connection, MARCH.start_ms, 0)
             await partitions.make(connection, now_ms(), 0)
             await connection.executemany(ADD_0001, [values(each) for each in rows])
+        await connection.close()
+
+    asyncio.run(make())
+
+
+def make_0002(url: str, rows: list[Row]) -> None:
+    """Make the second schema as the first was migrated to it, with the rows."""
+    make_0001(url, rows)
+
+    async def make() -> None:
+        connection = await asyncpg.connect(url)
+        async with connection.transaction():
+            await connection.execute(v0002_edge._TABLES)
+            await connection.execute("UPDATE alembic_version SET version_num = '0002'")
         await connection.close()
 
     asyncio.run(make())
@@ -94,8 +110,44 @@ def test_a_database_of_the_first_version_keeps_what_it_holds(database: str) -> N
     play(postgres_store(database), scenario)
 
 
-def test_a_migrated_database_is_as_a_fresh_one(database: str, postgres: Any) -> None:
-    make_0001(database, [])
+def test_a_database_of_the_second_version_keeps_what_it_holds(
+    database: str, postgres: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = row()
+    make_0002(database, [one])
+    kept, decided = stored_key(), override(one)
+
+    async def before(store: PostgresStore) -> None:
+        await store.add_key(kept, DECIDED)
+        assert await store.add_override(decided, DECIDED, over=None)
+
+    with monkeypatch.context() as earlier:
+        earlier.setattr(schema, "REVISIONS", ("0001", "0002"))
+        play(postgres_store(database), before)
+    with pytest.raises(StoreRefused, match="has schema 0002, older than 0003"):
+        play(postgres_store(database), before)
+    place = schema.database_place(database)
+    assert asyncio.run(schema.migrate(database, place)) == ("0002", schema.REVISIONS[-1])
+
+    async def after(store: PostgresStore) -> None:
+        assert await store.keys(None) == [kept]
+        assert await store.overrides("acme", one.id) == [decided]
+        assert [entry.act for entry in await store.entries("acme", limit=9)] == [DECIDED.name] * 2
+        version, namesake = list_version("sdn", 1, b"one"), disposition(one)
+        assert await store.put_list(version, b"one", DECIDED)
+        assert await store.lists() == [version]
+        assert await store.add_disposition(namesake, DECIDED)
+        assert (await store.erase("acme", "cust-1", reason="asked", redact=bytes, now_ms=1)).ids == [one.id]
+        assert await store.dispositions("acme", namesake.business) == []
+
+    play(postgres_store(database), after)
+
+
+@pytest.mark.parametrize("make", [make_0001, make_0002])
+def test_a_migrated_database_is_as_a_fresh_one(
+    database: str, postgres: Any, make: Callable[[str, list[Row]], None]
+) -> None:
+    make(database, [])
     migrated(database)
     fresh = migrated(postgres.create_database())
     sql = """\

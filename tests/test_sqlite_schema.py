@@ -10,8 +10,9 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
-from records import FINGERPRINT, ids, override, receipt, row
+from records import FINGERPRINT, disposition, ids, list_version, override, play, receipt, row, stored_key
 from sqlite_versions import VERSION_1, VERSION_2, VERSION_3
+from trails import whole
 
 from app.ids import now_ms
 from app.store.base import Row, StoreRefused
@@ -198,6 +199,38 @@ def test_what_was_erased_before_the_migration_stays_erased(path: Path) -> None:
         await store.close()
 
     asyncio.run(opened())
+
+
+def test_keys_overrides_and_the_trail_of_version_3_stay(path: Path) -> None:
+    one = row()
+    kept, decided, told = stored_key(), override(one), act("acme", "override.created", "k")
+    fresh = path.with_name("fresh.db")
+
+    async def before(store: SqliteStore) -> None:
+        await store.add([one], actor="k")
+        await store.add_key(kept, told)
+        assert await store.add_override(decided, told, over=None)
+
+    play(SqliteStore(fresh), before)
+    earlier(path, 3, [])
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("ATTACH ? AS fresh", (str(fresh),))
+        for table in ("assessments", "api_keys", "overrides", "audit_entries"):
+            connection.execute(f"INSERT INTO main.{table} SELECT * FROM fresh.{table}")
+    assert migrate(path, 5.0) == (3, SCHEMA_VERSION)
+
+    async def after(store: SqliteStore) -> None:
+        assert [each.override_id for each in await store.page("acme", limit=9)] == [decided.id]
+        assert await store.keys(None) == [kept]
+        assert await store.overrides("acme", one.id) == [decided]
+        assert len(await whole(store)) == 3
+        version, namesake = list_version("sdn", 1, b"one"), disposition(one)
+        assert await store.put_list(version, b"one", told)
+        assert await store.lists() == [version]
+        assert await store.add_disposition(namesake, told)
+        assert await store.dispositions("acme", namesake.business) == [namesake]
+
+    play(SqliteStore(path), after)
 
 
 def test_migrating_makes_the_file_that_a_start_would_make(path: Path) -> None:

@@ -293,8 +293,9 @@ def erase(tenant: str, business: str, reason: str, yes: bool, config: str | None
     """Take from a tenant's assessments of a business what names it or its people.
 
     Gone are its id, the input and the hits of its screening; the scores stay, with the SHA-256 of each input. The
-    assessments can be read as before, and no longer be replayed. It cannot be undone. Running services forget what they
-    remember when they share a Redis; otherwise within the time of CACHE_TTL. The same command again does what is left.
+    assessments can be read as before, and no longer be replayed. Its dispositions end, and name nobody any more. It
+    cannot be undone. Running services forget what they remember when they share a Redis; otherwise within the time of
+    CACHE_TTL. The same command again does what is left.
     """
     from app.cli import database
 

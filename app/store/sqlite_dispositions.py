@@ -23,10 +23,11 @@ _DISPOSITION = (
 )
 _ADD = f"INSERT INTO dispositions ({_DISPOSITION}) VALUES ({', '.join('?' * (_DISPOSITION.count(',') + 1))})"
 _IS_SET_ASIDE = """\
-SELECT 1 FROM dispositions
+SELECT 1 FROM dispositions INDEXED BY dispositions_in_force
 WHERE tenant_id = ? AND business = ? AND list = ? AND entity_id = ? AND entity_digest = ? AND ended_ms IS NULL"""
 BY_BUSINESS = f"""\
-SELECT {_DISPOSITION} FROM dispositions WHERE tenant_id = ? AND business = ? AND ended_ms IS NULL ORDER BY id"""
+SELECT {_DISPOSITION} FROM dispositions INDEXED BY dispositions_by_business
+WHERE tenant_id = ? AND business = ? AND ended_ms IS NULL ORDER BY id"""
 _FIND = f"SELECT {_DISPOSITION} FROM dispositions WHERE tenant_id = ? AND id = ?"
 _END = """\
 UPDATE dispositions SET ended_ms = ?, ended_by = ? WHERE tenant_id = ? AND id = ? AND ended_ms IS NULL"""
@@ -36,12 +37,9 @@ UPDATE dispositions SET ended_ms = ?, ended_by = ? WHERE tenant_id = ? AND id = 
 def page_sql(by_business: bool, before: bool) -> str:
     """The query of a page, newest first. Parameters: tenant, the business and an id above all where there is one,
     limit."""
-    return (
-        f"SELECT {_DISPOSITION} FROM dispositions WHERE tenant_id = ?"
-        + (" AND business_id = ?" if by_business else "")
-        + (" AND id < ?" if before else "")
-        + " ORDER BY id DESC LIMIT ?"
-    )
+    indexed = "INDEXED BY dispositions_by_business_id" if by_business else ""
+    filters = (" AND business_id = ?" if by_business else "") + (" AND id < ?" if before else "")
+    return f"SELECT {_DISPOSITION} FROM dispositions {indexed} WHERE tenant_id = ?{filters} ORDER BY id DESC LIMIT ?"
 
 
 class SqliteDispositions(ABC):

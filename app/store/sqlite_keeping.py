@@ -66,7 +66,8 @@ _BLANK = """\
 UPDATE assessments SET business_id = NULL, input = NULL, input_sha256 = ?, record = ?, leaf = ? WHERE rowid = ?"""
 _BLANK_REASONS = "UPDATE overrides SET reason = NULL WHERE tenant_id = ? AND assessment_id = ?"
 _BLANK_DISPOSITIONS = """\
-UPDATE dispositions SET business_id = NULL, reason = NULL, matched_name = '', ended_ms = coalesce(ended_ms, ?)
+UPDATE dispositions INDEXED BY dispositions_by_business_id
+SET business_id = NULL, reason = NULL, matched_name = '', ended_ms = coalesce(ended_ms, ?)
 WHERE tenant_id = ? AND business_id = ?"""
 _END_RELATIONSHIP = "DELETE FROM relationships WHERE tenant_id = ? AND business_id = ?"
 _NOTE = "INSERT INTO erasures (tenant_id, business_sha256, erased_ms, assessments, reason) VALUES (?, ?, ?, ?, ?)"

@@ -34,9 +34,10 @@ CROSS JOIN LATERAL (
     WHERE d.tenant_id = q.tenant_id AND d.business = q.business AND d.ended_ms IS NULL ORDER BY d.id
 ) d"""
 _FIND = f"SELECT {_DISPOSITION} FROM dispositions WHERE tenant_id = $1 AND id = $2"
+# In two steps: asked at once for what has not ended, the planner may look through the index of those by business.
+_HOLD = "SELECT ended_ms FROM dispositions WHERE tenant_id = $1 AND id = $2 FOR UPDATE"
 _END = f"""\
-UPDATE dispositions SET ended_ms = $3, ended_by = $4 WHERE tenant_id = $1 AND id = $2 AND ended_ms IS NULL
-RETURNING {_DISPOSITION}"""
+UPDATE dispositions SET ended_ms = $3, ended_by = $4 WHERE tenant_id = $1 AND id = $2 RETURNING {_DISPOSITION}"""
 
 
 @cache
@@ -110,9 +111,10 @@ class PostgresDispositions(ABC):
         """Take a disposition back; as it is now, None where there is none."""
 
         async def end(session: Session) -> Disposition:
-            ended = await session.fetchrow(_END, tenant_id, UUID(id), ended_ms, ended_by)
-            if ended is None:
+            held = await session.fetch(_HOLD, tenant_id, UUID(id))
+            if not held or held[0]["ended_ms"] is not None:
                 raise Unfit("there is no such disposition, or it ended before")
+            [ended] = await session.fetch(_END, tenant_id, UUID(id), ended_ms, ended_by)
             return _disposition(ended)
 
         try:
