@@ -107,6 +107,7 @@ def ftm(entity: Entity) -> str:
         "country": [code.lower() for code in entity.countries],
         "birthDate": list(entity.birth_dates),
         "registrationNumber": [one.value for one in entity.identifiers if one.kind == "registration"],
+        "imoNumber": [one.value for one in entity.identifiers if one.kind == "imo"],
         "leiCode": [one.value for one in entity.identifiers if one.kind == "lei"],
         "topics": topics[entity.kind],
     }

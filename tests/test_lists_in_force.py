@@ -1,0 +1,188 @@
+"""Lists taken up while requests run: each answer from one whole version, nothing lost, nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from screened import REQUIRED, Lists, party, profile
+from service import Client, Crowd, serving, wait_until
+from test_dispositions import SOON, bring
+
+from app.evidence.lists import ListsInForce
+from app.store.base import StoreUnavailable
+
+SWAPS = 100
+
+
+def entries(number: int) -> Any:
+    """Version `number`: it alone knows a name with that number, and all know the first."""
+    return party("w1", "Veridian Shadow Trading"), party(f"n{number}", f"Quorblax {WORDS[number % 10]} Handel")
+
+
+WORDS = ("Alpha", "Bravo", "Charlie", "Delta", "Echo", "Foxtrot", "Golf", "Hotel", "India", "Juliett")
+
+
+def mapped_lists(pid: int | str) -> set[str]:
+    """The files of lists that a process has mapped."""
+    lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    return {line.split(maxsplit=5)[-1] for line in lines if ".names" in line}
+
+
+def test_a_list_swapped_a_hundred_times_under_load_fails_no_request(tmp_path: Path) -> None:
+    """In one process, so that the swaps come as fast as they can."""
+
+    async def work(lists: Lists) -> None:
+        await lists.put("mine", *entries(0))
+        done = asyncio.Event()
+        seen: set[str] = set()
+
+        async def ask() -> int:
+            count = 0
+            while not done.is_set():
+                # A name of its own each time, so that nothing is remembered.
+                hits = (await lists.screening(profile("Veridian Shadow Trading", aliases=[f"Nobody {count}"]))).hits
+                assert [hit.entity_id for hit in hits] == ["w1"]
+                seen.add(hits[0].list_version)
+                count += 1
+                await asyncio.sleep(0)
+            return count
+
+        asking = [asyncio.create_task(ask()) for _ in range(4)]
+        for number in range(SWAPS):
+            await lists.put("mine", *entries(number))
+        done.set()
+        assert sum(await asyncio.gather(*asking)) > SWAPS
+        assert len(seen) > 2
+        # What was mapped for earlier versions is let go of.
+        assert len(mapped_lists("self")) <= 2
+
+    Lists(tmp_path).run(work)
+
+
+def test_requests_of_a_running_service_go_on_while_its_list_changes(tmp_path: Path) -> None:
+    with serving(tmp_path, config=SOON) as service:
+        bring(service, *entries(0))
+
+        def ask(client: Client) -> None:
+            made = client.recorded({"business": {"name": "Veridian Shadow Trading", "jurisdiction": "DE"}})
+            assert made["screening"]["status"] == "potential"
+
+        with Crowd(service, 4, ask) as crowd:
+            for number in range(1, 4):
+                bring(service, *entries(number))
+        assert crowd.lost == 0
+        assert "Traceback" not in service.logged()
+
+
+def test_every_worker_maps_the_same_file(tmp_path: Path) -> None:
+    with serving(tmp_path, config=SOON, WORKERS="2") as service:
+        bring(service, *entries(0))
+
+        def mapped() -> list[set[str]]:
+            return [mapped_lists(pid) for pid in service.workers()]
+
+        wait_until(lambda: len(mapped()) == 2 and all(len(one) == 1 for one in mapped()), "both have the list")
+        first, second = mapped()
+        assert first == second
+        [file] = first
+        assert os.stat(Path(file).parent).st_mode & 0o077 == 0
+
+
+def test_a_snapshot_that_is_damaged_on_disk_is_fetched_again(tmp_path: Path) -> None:
+    async def work(lists: Lists) -> None:
+        await lists.put("mine", *entries(0))
+        [file] = (tmp_path / "watchlists").glob("*.names")
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 1
+        file.unlink()
+        file.write_bytes(data)
+        fresh = ListsInForce(lists.store, tmp_path / "watchlists", REQUIRED, 0.75, every_s=60.0, max_age_s=3600.0)
+        await fresh.refresh()
+        assert [one.name for one in fresh.loaded.lists] == []
+        assert any("mine could not be taken up" in warning for warning in fresh.warnings)
+        await fresh.refresh()
+        assert [one.name for one in fresh.loaded.lists] == ["mine"]
+        assert not any("taken up" in warning for warning in fresh.warnings)
+
+    Lists(tmp_path).run(work)
+
+
+class Without:
+    """A store that has lost the parts of snapshots, or is away altogether."""
+
+    def __init__(self, store: Any, away: bool = False) -> None:
+        self._store = store
+        self.away = away
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def snapshot_part(self, snapshot: bytes, part: int) -> bytes | None:
+        return None
+
+    async def lists(self) -> Any:
+        if self.away:
+            raise StoreUnavailable("it is away")
+        return await self._store.lists()
+
+
+def test_what_cannot_be_taken_up_leaves_the_version_before_in_force(tmp_path: Path) -> None:
+    async def work(lists: Lists) -> None:
+        await lists.put("mine", *entries(0))
+        broken = Without(lists.store)
+        held = ListsInForce(broken, tmp_path / "other", REQUIRED, 0.75, every_s=60.0, max_age_s=3600.0)  # type: ignore[arg-type]
+        held.loaded = lists.assembly.lists.loaded
+        before = held.loaded.lists[0].version
+        await lists.put("mine", *entries(1))
+        await held.refresh()
+        assert [one.version for one in held.loaded.lists] == [before]
+        assert any("not in the database" in warning for warning in held.warnings)
+        broken.away = True
+        with pytest.raises(StoreUnavailable):
+            await held.refresh()
+        assert [one.version for one in held.loaded.lists] == [before]
+
+    Lists(tmp_path).run(work)
+
+
+def test_files_of_versions_long_gone_are_removed(tmp_path: Path) -> None:
+    async def work(lists: Lists) -> None:
+        await lists.put("mine", *entries(0))
+        folder = tmp_path / "watchlists"
+        [old] = folder.glob("*.names")
+        await lists.put("mine", *entries(1))
+        assert old.exists()
+        os.utime(old, (1, 1))
+        foreign = folder / "notes.txt"
+        foreign.write_text("mine", encoding="utf-8")
+        os.utime(foreign, (1, 1))
+        await lists.assembly.lists.refresh()
+        assert not old.exists()
+        assert foreign.exists()
+        assert len(list(folder.glob("*.names"))) == 1
+
+    Lists(tmp_path).run(work)
+
+
+def test_the_demo_list_is_there_on_the_embedded_database_and_never_makes_clear(tmp_path: Path) -> None:
+    with serving(tmp_path) as service:
+        client = service.client()
+        [demo] = client.get("/v1/watchlists").json["items"]
+        assert (demo["name"], demo["required"], demo["stale"]) == ("demo", False, False)
+        made = client.recorded({"business": {"name": "Veridian Shadow Trading Ltd", "jurisdiction": "CY"}})
+        assert [hit["list"] for hit in made["screening"]["hits"]] == ["demo"]
+        clean = client.recorded({"business": {"name": "Harmless Bakery", "jurisdiction": "CY"}})
+        assert clean["screening"]["status"] == "not_screened"
+        warnings = client.get("/health").json["warnings"]
+        assert all(any(name in warning for warning in warnings) for name in REQUIRED)
+        versions = json.dumps(client.get("/v1/watchlists").json)
+        service.restart()
+        client = service.client()
+        assert json.loads(versions)["items"][0]["version"] == client.get("/v1/watchlists").json["items"][0]["version"]
+        service.restart(WATCHLIST_DEMO="false")
+        assert service.client().get("/v1/watchlists").status == 200
