@@ -11,7 +11,7 @@
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
-from core.comparison cimport CLEARLY_SIMILAR, bound_of, may_be_similar, promise_of, similarity_of
+from core.comparison cimport bound_of, least_similar, may_be_similar, promise_of, similarity_of
 from core.keys cimport MAX_VARIANTS, form_hash, joined_hash, skeleton_hash, variants, word_hash
 from core.normal cimport LEGAL_FORM, MAX_LETTERS, NUMBER, PARTICLE, is_number
 from core.snapshot cimport Buckets, ListedWord, Posting, bucket_of
@@ -66,11 +66,12 @@ cdef void _examine(
             if listed.mask == mask and listed.length == length and memcmp(view.letters + listed.text, text, length) == 0:
                 _add_found(unit, word, 1000)
             elif (
-                not only_equal and length >= 3 and listed.length >= 3
-                and listed.kind != NUMBER and listed.kind != LEGAL_FORM
-                and may_be_similar(mask, listed.mask, length, listed.length, CLEARLY_SIMILAR)
+                not only_equal and listed.kind != NUMBER and listed.kind != LEGAL_FORM
+                and may_be_similar(mask, listed.mask, length, listed.length, least_similar(length, listed.length))
             ):
-                similarity = similarity_of(text, length, view.letters + listed.text, listed.length, CLEARLY_SIMILAR)
+                similarity = similarity_of(
+                    text, length, view.letters + listed.text, listed.length, least_similar(length, listed.length)
+                )
                 if similarity:
                     _add_found(unit, word, similarity)
 
