@@ -51,21 +51,65 @@ def _aliases(node: ElementTree.Element, tag: str, low: bool) -> Iterator[str]:
             yield text
 
 
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
 # Words of ordinary names. None is taken from a list of sanctions.
-PLACES = """Harbour Bremen Lakeside Northern Riverside Alpine Kent Oslo Tampa Cedar Devon Fjord Jutland Tuscany Malmo Antwerp
-Brighton Dakota Highland Solent Valley Coastal Ravenna Bergen Lisbon Granite Orchard Willow Summit Prairie""".split()
-SURNAMES = """Miller Schneider Larsen Bianchi Moreau Kowalski Novak Fischer Jensen Peeters Andersson Murphy Evans Dupont Rossi
-Keller Walker Olsen Virtanen Horvath Svoboda Baker Thompson Nilsson Weber Lefebvre Marino Costa Pereira Vogel Brandt
-Hoffmann Becker Claes Maes Byrne Walsh Patel Sharma Tanaka Sato Nguyen Chen Okafor Mensah Larkin Whitfield Ashworth""".split()
-FIRST_NAMES = """Anna Peter Julia Thomas Marie Lukas Sofia Erik Laura Daniel Emma Jan Clara Martin Helena David Sarah Pierre
-Giulia Marco Ingrid Lars Katarina Tomas Olivia Jack Grace Henry Amelie Victor""".split()
-BRANDS = """Bluefin Quantix Lumora Vertiq Oakhurst Silverline Brightwell Pinecrest Novaterra Ecolume Softpeak Redwood Ironbridge
-Clearwater Greenfield Sunmark Maplewood Starling Kingfisher Otterburn Fairview Stonegate Rosemount Copperleaf Heather
-Swift Juniper Larkspur Meadow Falconer""".split()
-TRADES = """Bakery Logistics Consulting Trading Foods Plumbing Software Design Interiors Dental Roofing Catering Print Timber
-Fitness Travel Media Motors Electrical Optics Packaging Gardens Furniture Brewery Ceramics Textiles Solar Holding Engineering
-Pharmacy Events Coffee Services Construction Insurance Marketing Vineyards Robotics""".split()
-FORMS = ["GmbH", "Ltd", "Limited", "Inc.", "LLC", "AG", "S.A.", "SARL", "B.V.", "AB", "AS", "Oy", "S.r.l.", "Sp. z o.o.", "PLC", ""]
+PLACES = _words(
+    """
+    Harbour Bremen Lakeside Northern Riverside Alpine Kent Oslo Tampa Cedar Devon Fjord Jutland Tuscany Malmo
+    Antwerp Brighton Dakota Highland Solent Valley Coastal Ravenna Bergen Lisbon Granite Orchard Willow Summit
+    Prairie
+    """
+)
+SURNAMES = _words(
+    """
+    Miller Schneider Larsen Bianchi Moreau Kowalski Novak Fischer Jensen Peeters Andersson Murphy Evans Dupont
+    Rossi Keller Walker Olsen Virtanen Horvath Svoboda Baker Thompson Nilsson Weber Lefebvre Marino Costa
+    Pereira Vogel Brandt Hoffmann Becker Claes Maes Byrne Walsh Patel Sharma Tanaka Sato Nguyen Chen Okafor
+    Mensah Larkin Whitfield Ashworth
+    """
+)
+FIRST_NAMES = _words(
+    """
+    Anna Peter Julia Thomas Marie Lukas Sofia Erik Laura Daniel Emma Jan Clara Martin Helena David Sarah Pierre
+    Giulia Marco Ingrid Lars Katarina Tomas Olivia Jack Grace Henry Amelie Victor
+    """
+)
+BRANDS = _words(
+    """
+    Bluefin Quantix Lumora Vertiq Oakhurst Silverline Brightwell Pinecrest Novaterra Ecolume Softpeak Redwood
+    Ironbridge Clearwater Greenfield Sunmark Maplewood Starling Kingfisher Otterburn Fairview Stonegate
+    Rosemount Copperleaf Heather Swift Juniper Larkspur Meadow Falconer
+    """
+)
+TRADES = _words(
+    """
+    Bakery Logistics Consulting Trading Foods Plumbing Software Design Interiors Dental Roofing Catering Print
+    Timber Fitness Travel Media Motors Electrical Optics Packaging Gardens Furniture Brewery Ceramics Textiles
+    Solar Holding Engineering Pharmacy Events Coffee Services Construction Insurance Marketing Vineyards
+    Robotics
+    """
+)
+FORMS = [
+    "GmbH",
+    "Ltd",
+    "Limited",
+    "Inc.",
+    "LLC",
+    "AG",
+    "S.A.",
+    "SARL",
+    "B.V.",
+    "AB",
+    "AS",
+    "Oy",
+    "S.r.l.",
+    "Sp. z o.o.",
+    "PLC",
+    "",
+]
 
 
 def companies(count: int, seed: int = 1) -> list[str]:
@@ -121,13 +165,22 @@ def with_typo(name: str, chance: random.Random) -> str:
             return name[:at] + name[at + 1] + name[at] + name[at + 2 :]
 
 
-SYLLABLES = """ab ad al am an ar as ba be bi bo bra bu ca che chi co cra da de di do dra du ek el em en er es fa fe fi fo fra ga ge
-gi gor gra gu ha he hi ho hu ib id il im in ir is ja je jo ju ka ke khi ko kra ku la le li lo lu ma me mi mo mu na ne ni no
-nu ob od ol om on or os pa pe pi po pra pu qa ra re ri ro ru sa se sha shi so stra su ta te ti to tra tu ul um un ur va ve vi vo
-wa we wi xi ya ye yo yu za ze zi zo""".split()
+SYLLABLES = _words(
+    """
+    ab ad al am an ar as ba be bi bo bra bu ca che chi co cra da de di do dra du ek el em en er es fa fe fi fo
+    fra ga ge gi gor gra gu ha he hi ho hu ib id il im in ir is ja je jo ju ka ke khi ko kra ku la le li lo lu
+    ma me mi mo mu na ne ni no nu ob od ol om on or os pa pe pi po pra pu qa ra re ri ro ru sa se sha shi so
+    stra su ta te ti to tra tu ul um un ur va ve vi vo wa we wi xi ya ye yo yu za ze zi zo
+    """
+)
 PARTICLES = ["al", "el", "bin", "ben", "de", "van", "der", "la", "abu", "da"]
-COMMON = """Trading International Group Company General Bank Industries Shipping Services Holding Investment Import Export Oil
-Engineering Construction Transport Marine Development Technology Global National Petroleum Aviation Commercial""".split()
+COMMON = _words(
+    """
+    Trading International Group Company General Bank Industries Shipping Services Holding Investment Import
+    Export Oil Engineering Construction Transport Marine Development Technology Global National Petroleum
+    Aviation Commercial
+    """
+)
 
 
 def many(count: int, seed: int = 3, vocabulary: int = 300_000) -> Iterator[Entity]:

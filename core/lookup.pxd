@@ -18,8 +18,8 @@ cdef struct Found:
     int similarity                   # thousandths
 
 cdef struct Unit:                    # a word of the name, or two neighbours, and the listed words it may be
+    const Word* word                 # NULL for two neighbours
     uint8_t[2] weight
-    bint joined
     int length
     int n_found
     Found[MAX_FOUND] found

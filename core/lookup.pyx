@@ -97,14 +97,26 @@ cdef void _look_up(
             _examine(view, &view.skeletons, hash, text, length, mask, False, unit, examined, &n_examined)
 
 
+cdef bint _is_repeated(const Word* word, Search* search) noexcept nogil:
+    """Whether the word has a unit already, which then stands for it too."""
+    cdef int i
+    cdef Unit* unit
+    for i in range(search.n_units):
+        unit = &search.units[i]
+        if unit.word != NULL and unit.length == word.length and memcmp(unit.word.text, word.text, word.length) == 0:
+            unit.weight[0] = min(255, unit.weight[0] + word.weight[0])
+            unit.weight[1] = min(255, unit.weight[1] + word.weight[1])
+            return True
+    return False
+
+
 cdef void find_units(const View* view, const Words* name, Search* search) noexcept nogil:
     """The listed words that each word of the name may be. Legal forms are looked up only where there is nothing else."""
     cdef const Word* word
     cdef const Word* next
     cdef Unit* unit
     cdef uint8_t[2 * MAX_LETTERS] joined
-    cdef int i, k, n_core = 0
-    cdef bint repeated
+    cdef int i, n_core = 0
     search.n_units = 0
     for i in range(name.count):
         n_core += name.words[i].kind != LEGAL_FORM
@@ -112,13 +124,9 @@ cdef void find_units(const View* view, const Words* name, Search* search) noexce
         word = &name.words[i]
         if n_core and word.kind == LEGAL_FORM:
             continue
-        repeated = False
-        for k in range(i):
-            if name.words[k].length == word.length and memcmp(name.words[k].text, word.text, word.length) == 0:
-                repeated = True
-        if not repeated:
+        if not _is_repeated(word, search):
             unit = &search.units[search.n_units]
-            unit.joined = False
+            unit.word = word
             memcpy(unit.weight, word.weight, 2)
             _look_up(
                 view, word.text, word.length, word.mask,
@@ -135,7 +143,7 @@ cdef void find_units(const View* view, const Words* name, Search* search) noexce
             memcpy(joined, word.text, word.length)
             memcpy(joined + word.length, next.text, next.length)
             unit = &search.units[search.n_units]
-            unit.joined = True
+            unit.word = NULL
             unit.weight[0] = min(255, word.weight[0] + next.weight[0])
             unit.weight[1] = min(255, word.weight[1] + next.weight[1])
             _look_up(view, joined, word.length + next.length, word.mask | next.mask, True, unit)
@@ -264,7 +272,7 @@ cdef void find_candidates(const View* view, const Words* name, bint person, doub
     for i in range(search.n_units):
         unit = &search.units[i]
         unread[i] = unit.n_found
-        if not unit.joined and unit.n_found:
+        if unit.n_found:
             units_left |= <uint64_t>1 << i
             left += unit.weight[person]
             left_letters += unit.length + 1
@@ -276,7 +284,7 @@ cdef void find_candidates(const View* view, const Words* name, bint person, doub
         unit = &search.units[reading.unit]
         room -= _read(view, &unit.found[reading.place], reading.unit, unit.weight[person], person, room, search)
         unread[reading.unit] -= 1
-        if room and unread[reading.unit] == 0 and not unit.joined:
+        if room and unread[reading.unit] == 0:
             units_left &= ~(<uint64_t>1 << reading.unit)
             left -= unit.weight[person]
             left_letters -= unit.length + 1

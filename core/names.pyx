@@ -11,6 +11,8 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 
+from msgspec import MsgspecError
+
 from core.comparison cimport (
     BELOW_EQUAL, FIRST, NEITHER, NUMBERS_DIFFER, SECOND, Outcome, Pair, Whole, compare_words, make_whole, rounded
 )
@@ -181,11 +183,14 @@ cdef class NameIndex:
         """Raises IndexError."""
         if not 0 <= ordinal < self.view.n_entities:
             raise IndexError(f"the index holds {self.view.n_entities:,} entities; there is none with ordinal {ordinal}")
-        return restored(self.stored(<uint32_t>ordinal))
+        return self.decoded(<uint32_t>ordinal)
 
-    cdef bytes stored(self, uint32_t ordinal):
+    cdef decoded(self, uint32_t ordinal):
         cdef uint64_t start = self.view.entity_starts[ordinal]
-        return (<const char*>self.view.entities)[start:self.view.entity_starts[ordinal + 1]]
+        try:
+            return restored((<const char*>self.view.entities)[start:self.view.entity_starts[ordinal + 1]])
+        except (MsgspecError, UnicodeDecodeError) as error:
+            raise SnapshotDamaged(f"its entity {ordinal} cannot be read: {error}") from error
 
     def find(self, str entity_id not None):
         """The ordinal of the entity with that id, the first where several have it; None where none has."""
@@ -198,7 +203,7 @@ cdef class NameIndex:
             if (table.entries[i] ^ <uint32_t>hash) & ~table.id_mask:
                 continue
             ordinal = table.entries[i] & table.id_mask
-            if restored(self.stored(ordinal)).id == entity_id:
+            if self.decoded(ordinal).id == entity_id:
                 return ordinal
         return None
 
@@ -289,7 +294,7 @@ cdef class NameIndex:
                     country and listed.country and country != listed.country
                 ):
                     continue
-                entity = restored(self.stored(listed.entity))
+                entity = self.decoded(listed.entity)
                 if not any(identifier_value(item.value) == value for item in entity.identifiers):
                     continue
                 found = best.get(listed.entity)
@@ -333,11 +338,13 @@ cdef class NameIndex:
         """What is told of an entity that is returned."""
         cdef Outcome outcome
         cdef bint equal = False
-        entity = restored(self.stored(found.entity))
+        entity = self.decoded(found.entity)
         parts = []
         name = ""
         if found.number >= 0:
             names = entity.names + entity.weak_names
+            if found.number >= len(names):
+                raise SnapshotDamaged(f"its entity {found.entity} has no name {found.number}")
             name = names[found.number]
             self.compare_again(found, query.names[found.query_name], &outcome, parts)
             equal = outcome.equal

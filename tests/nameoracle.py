@@ -40,7 +40,9 @@ def written(text: str, person: bool) -> list[str]:
     """The words before the table of words has a say."""
     text = latin(text)
     text = re.sub("(?<=[A-Za-z0-9])['`]+", "", text)
-    text = re.sub(r"(?<![A-Za-z0-9])([A-Za-z0-9](?:\.[A-Za-z0-9](?![A-Za-z0-9]))+)", lambda m: m[1].replace(".", ""), text)
+    text = re.sub(
+        r"(?<![A-Za-z0-9])([A-Za-z0-9](?:\.[A-Za-z0-9](?![A-Za-z0-9]))+)", lambda m: m[1].replace(".", ""), text
+    )
     words: list[str] = []
     for word in re.findall("[A-Za-z0-9]+|&", text):
         if word == "&":
