@@ -1,21 +1,21 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """How alike two names are, 0 to 1.
 
-# Design: equal words are paired first, then those alike by weighted edit distance, best first, also two neighbours against
-# one word. What is matched, unlike on both sides, and extra on one are sums of whole numbers, so the score is one division
-# of integers and the same everywhere. What is unlike on both sides costs several times what is extra on one, and that the
-# less, the more full words are common:
+# Design: equal words are paired first, then those alike by weighted edit distance, best first, also two neighbours
+# against one word. What is matched, unlike on both sides, and extra on one are sums of whole numbers, so the score is
+# one division of integers and the same everywhere. What is unlike on both sides costs several times what is extra on
+# one, and that the less, the more full words are common:
 #
 #     score = matched / (matched + a * unlike + b * extra / matched)
 #
-# For organisations a share of the score is how alike the names are as sorted strings (longest common subsequence).
-# A pair is examined only where lengths and letters allow it to be alike (PERF: benchmarks/screening.py, mean).
+# For organisations a share of the score is how alike the names are as sorted strings (longest common subsequence). A
+# pair is examined only where lengths and letters allow it to be alike (PERF: benchmarks/screening.py, mean).
 """
 
 from libc.stdint cimport uint32_t
 from libc.string cimport memcmp, memcpy, memset
 
-from core.normal cimport LEGAL_FORM, Name, is_number, mask_of
+from core.normal cimport LEGAL_FORM, Name, is_number
 
 __all__ = ["compare", "similarity"]
 
@@ -138,7 +138,7 @@ cdef inline bint _equal(const Word* a, const Word* b) noexcept nogil:
 
 
 cdef int least_similar(int n_a, int n_b) noexcept nogil:
-    """How alike two words have to be to be taken for one, in thousandths: one plain edit in three letters is let pass."""
+    """How alike two words have to be to be taken for one, in thousandths; one plain edit in three letters passes."""
     if n_a + n_b < 5:
         return 1000
     return CLEARLY_SIMILAR if n_a > 3 or n_b > 3 else SHORT_SIMILAR
@@ -147,7 +147,9 @@ cdef int least_similar(int n_a, int n_b) noexcept nogil:
 cdef int _pair_similarity(const Word* a, const Word* b, bint person) noexcept nogil:
     """Thousandths of two words that are not equal; 0 where they are two words."""
     if a.length == 1 or b.length == 1:
-        return INITIAL if person and a.text[0] == b.text[0] and not is_number(a, 1) and not is_number(b, 1) else 0
+        if person and a.text[0] == b.text[0] and not is_number(a, True) and not is_number(b, True):
+            return INITIAL
+        return 0
     if (a.kind == LEGAL_FORM and b.kind == LEGAL_FORM) or is_number(a, person) or is_number(b, person):
         return 0
     cdef int least = least_similar(a.length, b.length)
@@ -231,7 +233,10 @@ cdef inline bint _text_before(const Word* x, const Word* y) noexcept nogil:
 
 
 cdef double _whole_likeness(const Whole* a, const Word* b, int n_b) noexcept nogil:
-    """2 * longest common subsequence / both lengths. Source: H. Hyyrö, Bit-parallel LCS-length computation revisited, 2004."""
+    """2 * longest common subsequence / both lengths.
+
+    Source: H. Hyyrö, Bit-parallel LCS-length computation revisited, 2004.
+    """
     cdef uint8_t[MAX_WHOLE] text
     cdef uint64_t[BLOCKS] rows
     cdef uint64_t row, match, total, carry, carried

@@ -3,17 +3,17 @@
 
 # Design: each word is looked up as it is, without each of its letters, and by its consonants, so a word with a letter
 # wrong is found in a dozen reads, whatever the size of the vocabulary. The postings of what was found are read rarest
-# first, until the words that are left could not lift a form to the floor alone, or a fixed number is read. Forms that the
-# rarest words led to are looked into for the words left. What a form holds says how it may score; the most promising are
-# compared in full (PERF: benchmarks/screening.py, mean and p99).
+# first, until the words that are left could not lift a form to the floor alone, or a fixed number is read. Forms that
+# the rarest words led to are looked into for the words left. What a form holds says how it may score; the most
+# promising are compared in full (PERF: benchmarks/screening.py, mean and p99).
 """
 
 from libc.stdint cimport int64_t, uint64_t
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcmp, memcpy
 
 from core.comparison cimport bound_of, least_similar, may_be_similar, promise_of, similarity_of
 from core.keys cimport MAX_VARIANTS, form_hash, joined_hash, skeleton_hash, variants, word_hash
-from core.normal cimport LEGAL_FORM, MAX_LETTERS, NUMBER, PARTICLE, is_number
+from core.normal cimport LEGAL_FORM, MAX_LETTERS, NUMBER, PARTICLE
 from core.snapshot cimport Buckets, ListedWord, Posting, bucket_of
 
 __all__ = []
@@ -43,8 +43,8 @@ cdef void _add_found(Unit* unit, uint32_t word, int similarity) noexcept nogil:
 
 
 cdef void _examine(
-    const View* view, const Buckets* table, uint64_t hash, const uint8_t* text, int length, uint32_t mask, bint only_equal,
-    Unit* unit, uint32_t* examined, int* n_examined
+    const View* view, const Buckets* table, uint64_t hash, const uint8_t* text, int length, uint32_t mask,
+    bint only_equal, Unit* unit, uint32_t* examined, int* n_examined
 ) noexcept nogil:
     cdef uint32_t bucket = bucket_of(hash, table.n_buckets)
     cdef uint32_t i, word, end = min(table.starts[bucket + 1], table.starts[bucket] + MAX_CHAIN)
@@ -63,7 +63,10 @@ cdef void _examine(
             examined[n_examined[0]] = word
             n_examined[0] += 1
             listed = &view.words[word]
-            if listed.mask == mask and listed.length == length and memcmp(view.letters + listed.text, text, length) == 0:
+            if (
+                listed.mask == mask and listed.length == length
+                and memcmp(view.letters + listed.text, text, length) == 0
+            ):
                 _add_found(unit, word, 1000)
             elif (
                 not only_equal and listed.kind != NUMBER and listed.kind != LEGAL_FORM
@@ -111,7 +114,7 @@ cdef bint _is_repeated(const Word* word, Search* search) noexcept nogil:
 
 
 cdef void find_units(const View* view, const Words* name, Search* search) noexcept nogil:
-    """The listed words that each word of the name may be. Legal forms are looked up only where there is nothing else."""
+    """The listed words that each word of the name may be. Legal forms are looked up where there is nothing else."""
     cdef const Word* word
     cdef const Word* next
     cdef Unit* unit
@@ -252,7 +255,9 @@ cdef int _held(const View* view, uint32_t form, uint64_t units, bint person, Sea
     return matched
 
 
-cdef void find_candidates(const View* view, const Words* name, bint person, double floor, Search* search) noexcept nogil:
+cdef void find_candidates(
+    const View* view, const Words* name, bint person, double floor, Search* search
+) noexcept nogil:
     """The forms to compare, most promising first. After find_units."""
     cdef int[MAX_UNITS] unread       # words of each unit
     cdef int i, k, n_keys, room = MAX_POSTINGS, weight = 0, left = 0, letters = 0, left_letters = 0

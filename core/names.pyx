@@ -1,14 +1,15 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """The name index: which listed entities a party may be.
 
-# Design: a search goes over the names of the query; for each, candidates are found and compared without the GIL, in memory
-# that belongs to the search alone, so any number of threads may search one index. Countries, dates and identifiers are
-# looked at only for entities whose name came near the cutoff, and only what is returned is decoded and explained.
+# Design: a search goes over the names of the query; for each, candidates are found and compared without the GIL, in
+# memory that belongs to the search alone, so any number of threads may search one index. Countries, dates and
+# identifiers are looked at only for entities whose name came near the cutoff, and only what is returned is decoded
+# and explained.
 """
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 
 from msgspec import MsgspecError
@@ -22,7 +23,9 @@ from core.memory cimport new_array
 from core.normal cimport MAX_WORDS, Name, Word, Words
 from core.snapshot cimport Buckets, ListedIdentifier, ListedName, ListedWord, View, bucket_of, open_view
 
-from core.entities import KINDS, are_compatible, birth_number, country_number, identifier_keys, identifier_value, restored
+from core.entities import (
+    KINDS, are_compatible, birth_number, country_number, identifier_keys, identifier_value, restored
+)
 from core.indexing import build as _build
 from core.matches import Match, Part
 from core.snapshot import SnapshotDamaged, SnapshotOutdated
@@ -208,8 +211,7 @@ cdef class NameIndex:
         return None
 
     def search(self, query, double cutoff, Py_ssize_t limit):
-        """Matches with a score of at least the cutoff, best first, entities of one score in the order of the list; at most
-        `limit`.
+        """Matches that reach the cutoff, best first, at most `limit`; those of one score in the order of the list.
 
         query: core.matches.Query.  An entity is there once, with the name that matches best.
         """
@@ -308,7 +310,8 @@ cdef class NameIndex:
 
     cdef int weigh(self, _Best found, countries, uint32_t birth) except -1:
         """The score with all that is known."""
-        cdef uint32_t i, listed, first = self.view.country_starts[found.entity], end = self.view.country_starts[found.entity + 1]
+        cdef uint32_t i, listed
+        cdef uint32_t first = self.view.country_starts[found.entity], end = self.view.country_starts[found.entity + 1]
         cdef double score = found.score
         cdef Birth agreement = BIRTH_UNKNOWN
         if countries and first < end:
@@ -395,7 +398,8 @@ cdef class NameIndex:
                 parts.append(Part("left_over", _text(&asked[i], False), 0.0, asked[i].weight[found.person] / 100.0))
         for i in range(count):
             if outcome.left_b[i]:
-                parts.append(Part("left_over_listed", _text(&listed[i], False), 0.0, listed[i].weight[found.person] / 100.0))
+                weight = listed[i].weight[found.person] / 100.0
+                parts.append(Part("left_over_listed", _text(&listed[i], False), 0.0, weight))
         if outcome.numbers_differ:
             parts.append(Part("numbers", "", -NUMBERS_DIFFER))
         if outcome.whole >= 0.0:

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Opening the bytes of a name index: they are used where they lie, after every check that keeps a reader inside them."""
+"""Opening the bytes of a name index: used where they lie, after every check that keeps a reader inside them."""
 
 from libc.string cimport memcpy
 
