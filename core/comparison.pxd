@@ -48,4 +48,6 @@ cdef int similarity_of(const uint8_t* a, int n_a, const uint8_t* b, int n_b, int
 cdef double rounded(double score) noexcept nogil
 cdef bint may_be_similar(uint32_t mask_a, uint32_t mask_b, int n_a, int n_b, int least) noexcept nogil
 cdef double bound_of(int matched, int weight, int letters, int all_letters, bint person) noexcept nogil
+cdef double words_score(int64_t matched, int64_t unlike, int64_t extra, bint person) noexcept nogil
 cdef double promise_of(int64_t matched, int64_t asked, int64_t listed, bint person) noexcept nogil
+cdef int least_similar(int n_a, int n_b) noexcept nogil

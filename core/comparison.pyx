@@ -1,20 +1,21 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """How alike two names are, 0 to 1.
 
-# Design: equal words are paired first, then those alike by weighted edit distance, best first, also two neighbours against
-# one word. What is matched, unlike on both sides, and extra on one are sums of whole numbers, so the score is one division
-# of integers and the same everywhere. What is unlike on both sides costs several times what is extra on one:
+# Design: equal words are paired first, then those alike by weighted edit distance, best first, also two neighbours
+# against one word. What is matched, unlike on both sides, and extra on one are sums of whole numbers, so the score is
+# one division of integers and the same everywhere. What is unlike on both sides costs several times what is extra on
+# one, and that the less, the more full words are common:
 #
-#     score = matched / (matched + a * unlike + b * extra)
+#     score = matched / (matched + a * unlike + b * extra / matched)
 #
-# For organisations a share of the score is how alike the names are as sorted strings (longest common subsequence).
-# A pair is examined only where lengths and letters allow it to be alike (PERF: benchmarks/screening.py, mean).
+# For organisations a share of the score is how alike the names are as sorted strings (longest common subsequence). A
+# pair is examined only where lengths and letters allow it to be alike (PERF: benchmarks/screening.py, mean).
 """
 
 from libc.stdint cimport uint32_t
 from libc.string cimport memcmp, memcpy, memset
 
-from core.normal cimport LEGAL_FORM, Name, is_number, mask_of
+from core.normal cimport LEGAL_FORM, Name, is_number
 
 __all__ = ["compare", "similarity"]
 
@@ -30,12 +31,14 @@ cdef enum:
     DOUBLED = 2                      # a letter doubled
     SWAPPED = 3                      # two neighbours in the other order
     LEAST_COST = 2                   # of any edit
+    SHORT_SIMILAR = 650              # the same of words of three letters at most
+    FULL_WORD = 100000               # thousandths of hundredths
     INITIAL = 700                    # thousandths: an initial and a name that begins with it
     JOINED_SIMILAR = 850             # thousandths; two words against one have to be more alike than two words
     PERSON_UNLIKE = 200              # a and b above, in hundredths
-    PERSON_EXTRA = 25
+    PERSON_EXTRA = 60
     ORGANISATION_UNLIKE = 150
-    ORGANISATION_EXTRA = 40
+    ORGANISATION_EXTRA = 70
     MAX_PAIRS = MAX_WORDS * MAX_WORDS + 2 * MAX_WORDS * (MAX_WORDS - 1)
 
 cdef double WHOLE_SHARE = 0.3        # of an organisation's score
@@ -134,17 +137,25 @@ cdef inline bint _equal(const Word* a, const Word* b) noexcept nogil:
     return a.mask == b.mask and a.length == b.length and memcmp(a.text, b.text, a.length) == 0
 
 
+cdef int least_similar(int n_a, int n_b) noexcept nogil:
+    """How alike two words have to be to be taken for one, in thousandths; one plain edit in three letters passes."""
+    if n_a + n_b < 5:
+        return 1000
+    return CLEARLY_SIMILAR if n_a > 3 or n_b > 3 else SHORT_SIMILAR
+
+
 cdef int _pair_similarity(const Word* a, const Word* b, bint person) noexcept nogil:
     """Thousandths of two words that are not equal; 0 where they are two words."""
     if a.length == 1 or b.length == 1:
-        return INITIAL if person and a.text[0] == b.text[0] and not is_number(a, 1) and not is_number(b, 1) else 0
-    if a.length < 3 or b.length < 3 or (a.kind == LEGAL_FORM and b.kind == LEGAL_FORM):
+        if person and a.text[0] == b.text[0] and not is_number(a, True) and not is_number(b, True):
+            return INITIAL
         return 0
-    if is_number(a, person) or is_number(b, person):
+    if (a.kind == LEGAL_FORM and b.kind == LEGAL_FORM) or is_number(a, person) or is_number(b, person):
         return 0
-    if not may_be_similar(a.mask, b.mask, a.length, b.length, CLEARLY_SIMILAR):
+    cdef int least = least_similar(a.length, b.length)
+    if not may_be_similar(a.mask, b.mask, a.length, b.length, least):
         return 0
-    return similarity_of(a.text, a.length, b.text, b.length, CLEARLY_SIMILAR)
+    return similarity_of(a.text, a.length, b.text, b.length, least)
 
 
 cdef int _joined_similarity(const Word* first, const Word* second, const Word* whole, bint person) noexcept nogil:
@@ -222,7 +233,10 @@ cdef inline bint _text_before(const Word* x, const Word* y) noexcept nogil:
 
 
 cdef double _whole_likeness(const Whole* a, const Word* b, int n_b) noexcept nogil:
-    """2 * longest common subsequence / both lengths. Source: H. Hyyrö, Bit-parallel LCS-length computation revisited, 2004."""
+    """2 * longest common subsequence / both lengths.
+
+    Source: H. Hyyrö, Bit-parallel LCS-length computation revisited, 2004.
+    """
     cdef uint8_t[MAX_WHOLE] text
     cdef uint64_t[BLOCKS] rows
     cdef uint64_t row, match, total, carry, carried
@@ -247,6 +261,14 @@ cdef double _whole_likeness(const Whole* a, const Word* b, int n_b) noexcept nog
             row &= (<uint64_t>1 << (a.length % 64)) - 1
         common += popcount64(row)
     return 2.0 * common / (a.length + length)
+
+
+cdef double words_score(int64_t matched, int64_t unlike, int64_t extra, bint person) noexcept nogil:
+    """All in thousandths of hundredths of a full word; matched is above 0. The sums are below 2 ** 53, so exact."""
+    cdef int64_t unlike_cost = PERSON_UNLIKE if person else ORGANISATION_UNLIKE
+    cdef int64_t extra_cost = PERSON_EXTRA if person else ORGANISATION_EXTRA
+    cdef int64_t common = 100 * matched * matched
+    return <double>common / <double>(common + unlike_cost * unlike * matched + extra_cost * FULL_WORD * extra)
 
 
 cdef double compare_words(
@@ -336,12 +358,8 @@ cdef double compare_words(
         return 0.0
     unlike += min(left_a, left_b)
     extra = left_a - left_b if left_a > left_b else left_b - left_a
-    if person:
-        score = <double>(100 * matched) / <double>(100 * matched + PERSON_UNLIKE * unlike + PERSON_EXTRA * extra)
-    else:
-        score = <double>(100 * matched) / <double>(
-            100 * matched + ORGANISATION_UNLIKE * unlike + ORGANISATION_EXTRA * extra
-        )
+    score = words_score(matched, unlike, extra, person)
+    if not person:
         if (1.0 - WHOLE_SHARE) * score + WHOLE_SHARE < floor:
             return 0.0
         whole = _whole_likeness(whole_a, b, n_b)
@@ -359,19 +377,18 @@ cdef double bound_of(int matched, int weight, int letters, int all_letters, bint
     cdef double score
     if matched >= weight:
         return 1.0
+    if matched <= 0:
+        return 0.0
+    score = words_score(1000 * <int64_t>matched, 0, 1000 * <int64_t>(weight - matched), person)
     if person:
-        return 100.0 * matched / (100.0 * matched + PERSON_EXTRA * (weight - matched))
-    score = 100.0 * matched / (100.0 * matched + ORGANISATION_EXTRA * (weight - matched))
+        return score
     return (1.0 - WHOLE_SHARE) * score + WHOLE_SHARE * (2.0 * letters / (letters + all_letters))
 
 
 cdef double promise_of(int64_t matched, int64_t asked, int64_t listed, bint person) noexcept nogil:
     """The score of words alone, where of the weights asked and listed only `matched` is common."""
-    cdef int64_t unlike = min(asked, listed) - matched
     cdef int64_t extra = asked - listed if asked > listed else listed - asked
-    if person:
-        return <double>(100 * matched) / <double>(100 * matched + PERSON_UNLIKE * unlike + PERSON_EXTRA * extra + 1)
-    return <double>(100 * matched) / <double>(100 * matched + ORGANISATION_UNLIKE * unlike + ORGANISATION_EXTRA * extra + 1)
+    return words_score(matched, min(asked, listed) - matched, extra, person) if matched else 0.0
 
 
 cdef inline void _note(Outcome* out, int similarity, int a, int b, Joined joined, int weight) noexcept nogil:

@@ -75,7 +75,7 @@ def birth_number(date: str) -> int:
 
 
 def identifier_value(value: str) -> str:
-    """Letters and digits in upper case; '' where that is too little to tell anything: under four, or all the same digit 0."""
+    """Letters and digits in upper case; '' where they tell nothing: fewer than LEAST_VALUE, or zeros alone."""
     found = "".join(c for c in value.upper() if c.isascii() and c.isalnum())
     return found if len(found) >= LEAST_VALUE and found.strip("0") else ""
 
@@ -96,14 +96,18 @@ def are_compatible(first: IdentifierKind, second: IdentifierKind) -> bool:
 def digest_of(entity: Entity) -> bytes:
     """16 bytes that change with whatever screening of the entity depends on, and with nothing else.
 
-    The order of aliases, countries and so on does not count, nor do programmes and addresses. The same on every machine.
+    The order of aliases, countries and so on does not count, nor do programmes and addresses. It is the same on every
+    machine.
     """
-    identifiers = [[item.kind, item.value, item.country or ""] for item in entity.identifiers]
     told = [
         entity.id,
         entity.schema,
         entity.kind,
-        *map(sorted, (entity.names, entity.weak_names, entity.countries, entity.birth_dates, identifiers)),
+        sorted(entity.names),
+        sorted(entity.weak_names),
+        sorted(entity.countries),
+        sorted(entity.birth_dates),
+        sorted([item.kind, item.value, item.country or ""] for item in entity.identifiers),
     ]
     return sha256(json.dumps(told).encode()).digest()[:16]
 

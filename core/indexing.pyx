@@ -1,9 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Building the bytes of a name index.
 
-# Design: names are read one by one, words and forms (names that have the same words in the same order) numbered as they
-# come; everything else is counting sorts over those numbers, without the GIL. Postings of a word are in the order of the
-# forms' weights, so that whoever reads only the first of them reads those in which the word matters most.
+# Design: names are read one by one, words and forms (names that have the same words in the same order) numbered as
+# they come; everything else is counting sorts over those numbers, without the GIL. Postings of a word are in the
+# order of the forms' weights, so that whoever reads only the first of them reads those in which the word matters
+# most.
 """
 
 cimport cython
@@ -15,15 +16,13 @@ from libc.string cimport memcmp, memcpy, memset
 import zlib
 
 from core.growing cimport Grown, Places, append, append_32, append_64, make_room
-from core.keys cimport (
-    LEAST_NEAR, MAX_VARIANTS, form_hash, id_hash, joined_hash, skeleton_hash, variants, word_hash
-)
+from core.keys cimport MAX_VARIANTS, form_hash, id_hash, joined_hash, skeleton_hash, variants, word_hash
 from core.memory cimport new_array
-from core.normal cimport FULL, LEGAL_FORM, MAX_LETTERS, MAX_WORDS, NUMBER, Word, Words, normalise
+from core.normal cimport LEGAL_FORM, MAX_LETTERS, MAX_WORDS, NUMBER, Word, Words, normalise
 from core.snapshot cimport (
-    BIRTHS, BIRTH_STARTS, COUNTRIES, COUNTRY_STARTS, ENTITIES, ENTITY_STARTS, FORM_STARTS, FORM_WORDS, Header, IDENTIFIERS,
-    IDENTIFIER_STARTS, IDS, ID_STARTS, KEYS, KEY_STARTS, LAYOUT, LETTERS, ListedIdentifier, ListedName, ListedWord, NAMES,
-    NAME_STARTS, NEAR, NEAR_STARTS, N_SECTIONS, POSTINGS, POSTING_STARTS, Posting, SKELETONS, SKELETON_STARTS, WORDS,
+    BIRTH_STARTS, BIRTHS, COUNTRIES, COUNTRY_STARTS, ENTITIES, ENTITY_STARTS, FORM_STARTS, FORM_WORDS, ID_STARTS,
+    IDENTIFIER_STARTS, IDENTIFIERS, KEY_STARTS, LAYOUT, LETTERS, N_SECTIONS, NAME_STARTS, NAMES, NEAR_STARTS,
+    POSTING_STARTS, POSTINGS, SKELETON_STARTS, WORDS, Header, ListedIdentifier, ListedName, ListedWord, Posting,
     bucket_of, id_mask_of, item_bytes, magic, stamp
 )
 
@@ -186,9 +185,9 @@ cdef class _Builder:
             number = self.forms.slots[at] - 1
             if (<uint64_t*>self.form_hashes.data)[number] == hash:
                 starts = &(<uint32_t*>self.sections[FORM_STARTS].data)[number]
-                if starts[1] - starts[0] == <uint32_t>count and memcmp(
+                if starts[1] - starts[0] == <uint32_t>count and (count == 0 or memcmp(
                     <uint32_t*>self.sections[FORM_WORDS].data + starts[0], numbers, 4 * count
-                ) == 0:
+                ) == 0):
                     return number
             at = (at + 1) & self.forms.mask
         append(&self.sections[FORM_WORDS], numbers, 4 * count)
@@ -242,7 +241,7 @@ cdef class _Builder:
         cdef uint32_t* next
         cdef uint32_t i
         memset(&sorted_names, 0, sizeof(Grown))
-        next = _starts(starts, forms, 1, self.n_names, self.n_forms)
+        next = _starts(starts, forms, self.n_names, self.n_forms)
         try:
             _reserve(&sorted_names, self.n_names * sizeof(ListedName))
             for i in range(self.n_names):
@@ -267,7 +266,7 @@ cdef class _Builder:
         try:
             for i in range(n):
                 append_32(&buckets, bucket_of(items[i].hash, n_buckets))
-            next = _starts(&self.sections[IDENTIFIER_STARTS], <uint32_t*>buckets.data, 1, n, n_buckets)
+            next = _starts(&self.sections[IDENTIFIER_STARTS], <uint32_t*>buckets.data, n, n_buckets)
             try:
                 _reserve(&placed, n * sizeof(ListedIdentifier))
                 for i in range(n):
@@ -335,7 +334,8 @@ cdef class _Builder:
         with nogil:
             for i in range(N_SECTIONS):
                 end = header.spans[i + 1].offset if i + 1 < N_SECTIONS else size
-                memcpy(out + header.spans[i].offset, self.sections[i].data, self.sections[i].length)
+                if self.sections[i].length:
+                    memcpy(out + header.spans[i].offset, self.sections[i].data, self.sections[i].length)
                 memset(out + header.spans[i].offset + self.sections[i].length, 0,
                        end - header.spans[i].offset - self.sections[i].length)
         memcpy(out, &header, sizeof(Header))
@@ -364,12 +364,15 @@ cdef int _reserve(Grown* to, size_t n_bytes) except -1 nogil:
     return 0
 
 
-cdef uint32_t* _starts(Grown* out, const uint32_t* owners, size_t step, uint32_t n, uint32_t n_owners) except NULL nogil:
-    """Writes where each owner's items begin (n_owners + 1 numbers); the same again to count with, which the caller frees."""
+cdef uint32_t* _starts(Grown* out, const uint32_t* owners, uint32_t n, uint32_t n_owners) except NULL nogil:
+    """Writes where each owner's items begin, n_owners + 1 numbers.
+
+    Returns the same again to count with, which the caller frees.
+    """
     cdef uint32_t* next = <uint32_t*>_zeroed(n_owners + 1, 4)
     cdef uint32_t i
     for i in range(n):
-        next[owners[i * step] + 1] += 1
+        next[owners[i] + 1] += 1
     for i in range(n_owners):
         next[i + 1] += next[i]
     out.length = 0
@@ -391,7 +394,7 @@ cdef int _fill_buckets(const Grown* hashes, const Grown* ids, uint32_t n_ids, Gr
         _reserve(&buckets, 4 * <size_t>n)
         for i in range(n):
             (<uint32_t*>buckets.data)[i] = bucket_of(hash[i], n_buckets)
-        next = _starts(out, <uint32_t*>buckets.data, 1, n, n_buckets)
+        next = _starts(out, <uint32_t*>buckets.data, n, n_buckets)
         try:
             _reserve(out + 1, 4 * <size_t>n)
             for i in range(n):
@@ -425,8 +428,8 @@ cdef uint32_t* _by_weight(const uint16_t* weights, uint32_t n) except NULL nogil
 def build(entities):
     """The snapshot of a name index.
 
-    entities: iterable of core.entities.Entity, any number.  Raises ValueError for more than 2 ** 31 - 1 entities, for an
-    entity with more than 65,535 names, and for text that is not Unicode (lone surrogates).
+    entities: iterable of core.entities.Entity.  Raises ValueError for more than 2 ** 31 - 1 entities, for an entity
+    with more than 65,535 names, and for text that is not Unicode (lone surrogates).
     """
     cdef _Builder builder = _Builder()
     for entity in entities:

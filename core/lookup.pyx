@@ -3,19 +3,23 @@
 
 # Design: each word is looked up as it is, without each of its letters, and by its consonants, so a word with a letter
 # wrong is found in a dozen reads, whatever the size of the vocabulary. The postings of what was found are read rarest
-# first, until the words that are left could not lift a form to the floor alone, or a fixed number is read. What a form
-# collected says how it may score; the best are compared in full (PERF: benchmarks/screening.py, mean and p99).
+# first, until the words that are left could not lift a form to the floor alone, or a fixed number is read. Forms that
+# the rarest words led to are looked into for the words left. What a form holds says how it may score; the most
+# promising are compared in full (PERF: benchmarks/screening.py, mean and p99).
 """
 
-from libc.stdint cimport uint64_t
-from libc.string cimport memcmp, memcpy, memset
+from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memcmp, memcpy
 
-from core.comparison cimport CLEARLY_SIMILAR, bound_of, may_be_similar, promise_of, similarity_of
+from core.comparison cimport bound_of, least_similar, may_be_similar, promise_of, similarity_of
 from core.keys cimport MAX_VARIANTS, form_hash, joined_hash, skeleton_hash, variants, word_hash
-from core.normal cimport LEGAL_FORM, MAX_LETTERS, NUMBER, PARTICLE, is_number
+from core.normal cimport LEGAL_FORM, MAX_LETTERS, NUMBER, PARTICLE
 from core.snapshot cimport Buckets, ListedWord, Posting, bucket_of
 
 __all__ = []
+
+cdef extern from *:
+    int lowest_bit "__builtin_ctzll"(uint64_t x) nogil
 
 cdef enum:
     MAX_EXAMINED = 256               # listed words that one word is compared with
@@ -39,8 +43,8 @@ cdef void _add_found(Unit* unit, uint32_t word, int similarity) noexcept nogil:
 
 
 cdef void _examine(
-    const View* view, const Buckets* table, uint64_t hash, const uint8_t* text, int length, uint32_t mask, bint only_equal,
-    Unit* unit, uint32_t* examined, int* n_examined
+    const View* view, const Buckets* table, uint64_t hash, const uint8_t* text, int length, uint32_t mask,
+    bint only_equal, Unit* unit, uint32_t* examined, int* n_examined
 ) noexcept nogil:
     cdef uint32_t bucket = bucket_of(hash, table.n_buckets)
     cdef uint32_t i, word, end = min(table.starts[bucket + 1], table.starts[bucket] + MAX_CHAIN)
@@ -59,14 +63,18 @@ cdef void _examine(
             examined[n_examined[0]] = word
             n_examined[0] += 1
             listed = &view.words[word]
-            if listed.mask == mask and listed.length == length and memcmp(view.letters + listed.text, text, length) == 0:
+            if (
+                listed.mask == mask and listed.length == length
+                and memcmp(view.letters + listed.text, text, length) == 0
+            ):
                 _add_found(unit, word, 1000)
             elif (
-                not only_equal and length >= 3 and listed.length >= 3
-                and listed.kind != NUMBER and listed.kind != LEGAL_FORM
-                and may_be_similar(mask, listed.mask, length, listed.length, CLEARLY_SIMILAR)
+                not only_equal and listed.kind != NUMBER and listed.kind != LEGAL_FORM
+                and may_be_similar(mask, listed.mask, length, listed.length, least_similar(length, listed.length))
             ):
-                similarity = similarity_of(text, length, view.letters + listed.text, listed.length, CLEARLY_SIMILAR)
+                similarity = similarity_of(
+                    text, length, view.letters + listed.text, listed.length, least_similar(length, listed.length)
+                )
                 if similarity:
                     _add_found(unit, word, similarity)
 
@@ -79,7 +87,6 @@ cdef void _look_up(
     cdef int i, n_examined = 0, n_hashes = 1
     cdef uint64_t hash
     unit.n_found = 0
-    unit.frequency = 0
     unit.length = length
     if only_equal:
         hashes[0] = word_hash(text, length)
@@ -91,18 +98,28 @@ cdef void _look_up(
         hash = skeleton_hash(text, length)
         if hash:
             _examine(view, &view.skeletons, hash, text, length, mask, False, unit, examined, &n_examined)
-    for i in range(unit.n_found):
-        unit.frequency += view.posting_starts[unit.found[i].word + 1] - view.posting_starts[unit.found[i].word]
+
+
+cdef bint _is_repeated(const Word* word, Search* search) noexcept nogil:
+    """Whether the word has a unit already, which then stands for it too."""
+    cdef int i
+    cdef Unit* unit
+    for i in range(search.n_units):
+        unit = &search.units[i]
+        if unit.word != NULL and unit.length == word.length and memcmp(unit.word.text, word.text, word.length) == 0:
+            unit.weight[0] = min(255, unit.weight[0] + word.weight[0])
+            unit.weight[1] = min(255, unit.weight[1] + word.weight[1])
+            return True
+    return False
 
 
 cdef void find_units(const View* view, const Words* name, Search* search) noexcept nogil:
-    """The listed words that each word of the name may be. Legal forms are looked up only where there is nothing else."""
+    """The listed words that each word of the name may be. Legal forms are looked up where there is nothing else."""
     cdef const Word* word
     cdef const Word* next
     cdef Unit* unit
     cdef uint8_t[2 * MAX_LETTERS] joined
-    cdef int i, k, n_core = 0
-    cdef bint repeated
+    cdef int i, n_core = 0
     search.n_units = 0
     for i in range(name.count):
         n_core += name.words[i].kind != LEGAL_FORM
@@ -110,13 +127,9 @@ cdef void find_units(const View* view, const Words* name, Search* search) noexce
         word = &name.words[i]
         if n_core and word.kind == LEGAL_FORM:
             continue
-        repeated = False
-        for k in range(i):
-            if name.words[k].length == word.length and memcmp(name.words[k].text, word.text, word.length) == 0:
-                repeated = True
-        if not repeated:
+        if not _is_repeated(word, search):
             unit = &search.units[search.n_units]
-            unit.joined = False
+            unit.word = word
             memcpy(unit.weight, word.weight, 2)
             _look_up(
                 view, word.text, word.length, word.mask,
@@ -133,7 +146,7 @@ cdef void find_units(const View* view, const Words* name, Search* search) noexce
             memcpy(joined, word.text, word.length)
             memcpy(joined + word.length, next.text, next.length)
             unit = &search.units[search.n_units]
-            unit.joined = True
+            unit.word = NULL
             unit.weight[0] = min(255, word.weight[0] + next.weight[0])
             unit.weight[1] = min(255, word.weight[1] + next.weight[1])
             _look_up(view, joined, word.length + next.length, word.mask | next.mask, True, unit)
@@ -182,6 +195,7 @@ cdef int _read(
     cdef uint32_t first = view.posting_starts[found.word]
     cdef uint32_t end = min(view.posting_starts[found.word + 1], first + room)
     cdef uint32_t matched = found.similarity * min(weight, view.words[found.word].weight[person])
+    cdef uint64_t unit = <uint64_t>1 << number
     cdef uint32_t i, at
     cdef const Posting* posting
     cdef Slot* slot
@@ -192,21 +206,65 @@ cdef int _read(
             at = (at + 1) & (SLOTS - 1)
         slot = &search.slots[at]
         if slot.form == 0:
-            slot.form, slot.matched, slot.weight, slot.unit = posting.form + 1, matched, posting.weight[person], number
+            slot.form, slot.matched, slot.weight, slot.units = posting.form + 1, matched, posting.weight[person], unit
             search.used[search.n_used] = at
             search.n_used += 1
-        elif slot.unit != number:
+        elif not slot.units & unit:
             slot.matched += matched
-            slot.unit = number
+            slot.units |= unit
     return end - first
 
 
-cdef void find_candidates(const View* view, const Words* name, bint person, double floor, Search* search) noexcept nogil:
-    """The forms to compare, most promising first. After find_units."""
-    cdef int[MAX_UNITS] order
-    cdef int i, k, at, room = MAX_POSTINGS, weight = 0, left = 0, letters = 0, left_letters = 0
-    cdef uint64_t matched
+cdef void _order_readings(const View* view, Search* search) noexcept nogil:
+    """All words found, rarest first."""
+    cdef int i, k, at
+    cdef uint32_t word
+    cdef Reading new
+    search.n_readings = 0
+    for i in range(search.n_units):
+        for k in range(search.units[i].n_found):
+            word = search.units[i].found[k].word
+            new.unit, new.place = i, k
+            new.frequency = view.posting_starts[word + 1] - view.posting_starts[word]
+            at = search.n_readings
+            while at > 0 and search.readings[at - 1].frequency > new.frequency:
+                search.readings[at] = search.readings[at - 1]
+                at -= 1
+            search.readings[at] = new
+            search.n_readings += 1
+
+
+cdef int _held(const View* view, uint32_t form, uint64_t units, bint person, Search* search) noexcept nogil:
+    """What a form holds of units whose postings were not all read: thousandths of hundredths."""
+    cdef uint32_t i
+    cdef int k, matched = 0
     cdef Unit* unit
+    while units:
+        unit = &search.units[lowest_bit(units)]
+        units &= units - 1
+        for k in range(unit.n_found):
+            for i in range(view.form_starts[form], view.form_starts[form + 1]):
+                if view.form_words[i] == unit.found[k].word:
+                    break
+            else:
+                continue
+            matched += unit.found[k].similarity * min(
+                <int>unit.weight[person], <int>view.words[unit.found[k].word].weight[person]
+            )
+            break
+    return matched
+
+
+cdef void find_candidates(
+    const View* view, const Words* name, bint person, double floor, Search* search
+) noexcept nogil:
+    """The forms to compare, most promising first. After find_units."""
+    cdef int[MAX_UNITS] unread       # words of each unit
+    cdef int i, k, n_keys, room = MAX_POSTINGS, weight = 0, left = 0, letters = 0, left_letters = 0
+    cdef uint64_t units_left = 0
+    cdef int64_t matched
+    cdef Unit* unit
+    cdef Reading* reading
     cdef Slot* slot
     search.n_candidates = search.n_used = 0
     _add_under_key(view, form_hash(name.words, name.count), search)
@@ -215,24 +273,24 @@ cdef void find_candidates(const View* view, const Words* name, bint person, doub
         letters += name.words[i].length + 1
         if name.words[i].length >= LEAST_JOINED:
             _add_under_key(view, joined_hash(name.words[i].text, name.words[i].length), search)
-    cdef int n_keys = search.n_candidates
+    n_keys = search.n_candidates
     for i in range(search.n_units):
         unit = &search.units[i]
-        at = i
-        while at > 0 and search.units[order[at - 1]].frequency > unit.frequency:
-            order[at] = order[at - 1]
-            at -= 1
-        order[at] = i
-        if not unit.joined:
+        unread[i] = unit.n_found
+        if unit.n_found:
+            units_left |= <uint64_t>1 << i
             left += unit.weight[person]
             left_letters += unit.length + 1
-    for i in range(search.n_units):
-        unit = &search.units[order[i]]
+    _order_readings(view, search)
+    for i in range(search.n_readings):
         if room == 0 or bound_of(left, weight, left_letters, letters, person) < floor:
             break
-        for k in range(unit.n_found):
-            room -= _read(view, &unit.found[k], i, unit.weight[person], person, room, search)
-        if not unit.joined:
+        reading = &search.readings[i]
+        unit = &search.units[reading.unit]
+        room -= _read(view, &unit.found[reading.place], reading.unit, unit.weight[person], person, room, search)
+        unread[reading.unit] -= 1
+        if room and unread[reading.unit] == 0:
+            units_left &= ~(<uint64_t>1 << reading.unit)
             left -= unit.weight[person]
             left_letters -= unit.length + 1
     for i in range(search.n_used):
@@ -241,7 +299,9 @@ cdef void find_candidates(const View* view, const Words* name, bint person, doub
             if search.candidates[k].form == slot.form - 1:
                 break
         else:
-            matched = min(slot.matched + 1000 * left, 1000 * min(weight, <int>slot.weight))
+            matched = slot.matched
+            if units_left & ~slot.units and i < MAX_OPENED:
+                matched += _held(view, slot.form - 1, units_left & ~slot.units, person, search)
+            matched = min(matched, 1000 * min(weight, <int>slot.weight))
             _add_candidate(search, slot.form - 1, promise_of(matched, 1000 * weight, 1000 * <int>slot.weight, person))
         slot.form = 0
-

@@ -13,7 +13,16 @@ DEFAULT_CUTOFF = 0.75
 """The score from which two names are taken for one: best F1 on labelled pairs, for persons and organisations alike."""
 
 PartKind = Literal[
-    "equal", "similar", "left_over", "left_over_listed", "numbers", "whole", "weak_name", "country", "birth_date", "identifier"
+    "equal",
+    "similar",
+    "left_over",
+    "left_over_listed",
+    "numbers",
+    "whole",
+    "weak_name",
+    "country",
+    "birth_date",
+    "identifier",
 ]
 
 
@@ -35,7 +44,8 @@ class Part(Struct, frozen=True):
     """One piece of a score.
 
     label: the words, `asked~listed` where they are not equal; the country; the date; the identifier.
-    effect: of words, how alike they are, 0 to 1, and 0 for what is left over; of all else, what the score gained or lost.
+    effect: of words, how alike they are, 0 to 1, and 0 for what is left over; of the names as a whole the same; of an
+    identifier the score that it gives at least; of all else what the score gained or lost.
     weight: of the words in the comparison, 1 = a full word; 0 where there are none.
     """
 
@@ -48,10 +58,10 @@ class Part(Struct, frozen=True):
 class Match(Struct, frozen=True):
     """A listed entity that may be the one asked for.
 
-    entity: its ordinal in the index.  score: 0 to 1, four digits.  name: the listed name that matched best, as the list
-    writes it.  query_name: place of the name that it matched, in Query.names.  is_exact_name: the same words, whatever
-    their order, legal forms and spellings folded.  is_identifier: an identifier is the same.  birth_date_agrees: both full
-    dates are the same.  country_agrees: None where one side tells none.
+    entity: its ordinal in the index.  score: 0 to 1, four digits.  name: the listed name that matched best, as the
+    list writes it.  query_name: place of the name that it matched, in Query.names.  is_exact_name: the same words,
+    whatever their order, legal forms and spellings folded.  is_identifier: an identifier is the same.
+    birth_date_agrees: both full dates are the same.  country_agrees: None where one side tells none.
     """
 
     entity: int

@@ -1,11 +1,12 @@
 from collections.abc import Iterable
 from typing import Self, final
 
+from typing_extensions import Buffer
+
 from core.entities import Entity
 from core.matches import Match, Query
 from core.snapshot import SnapshotDamaged as SnapshotDamaged
 from core.snapshot import SnapshotOutdated as SnapshotOutdated
-from typing_extensions import Buffer
 
 __all__ = ["NameIndex", "SnapshotDamaged", "SnapshotOutdated"]
 

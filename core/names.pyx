@@ -1,15 +1,18 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """The name index: which listed entities a party may be.
 
-# Design: a search goes over the names of the query; for each, candidates are found and compared without the GIL, in memory
-# that belongs to the search alone, so any number of threads may search one index. Countries, dates and identifiers are
-# looked at only for entities whose name came near the cutoff, and only what is returned is decoded and explained.
+# Design: a search goes over the names of the query; for each, candidates are found and compared without the GIL, in
+# memory that belongs to the search alone, so any number of threads may search one index. Countries, dates and
+# identifiers are looked at only for entities whose name came near the cutoff, and only what is returned is decoded
+# and explained.
 """
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
+
+from msgspec import MsgspecError
 
 from core.comparison cimport (
     BELOW_EQUAL, FIRST, NEITHER, NUMBERS_DIFFER, SECOND, Outcome, Pair, Whole, compare_words, make_whole, rounded
@@ -20,7 +23,9 @@ from core.memory cimport new_array
 from core.normal cimport MAX_WORDS, Name, Word, Words
 from core.snapshot cimport Buckets, ListedIdentifier, ListedName, ListedWord, View, bucket_of, open_view
 
-from core.entities import KINDS, are_compatible, birth_number, country_number, identifier_keys, identifier_value, restored
+from core.entities import (
+    KINDS, are_compatible, birth_number, country_number, identifier_keys, identifier_value, restored
+)
 from core.indexing import build as _build
 from core.matches import Match, Part
 from core.snapshot import SnapshotDamaged, SnapshotOutdated
@@ -181,11 +186,14 @@ cdef class NameIndex:
         """Raises IndexError."""
         if not 0 <= ordinal < self.view.n_entities:
             raise IndexError(f"the index holds {self.view.n_entities:,} entities; there is none with ordinal {ordinal}")
-        return restored(self.stored(<uint32_t>ordinal))
+        return self.decoded(<uint32_t>ordinal)
 
-    cdef bytes stored(self, uint32_t ordinal):
+    cdef decoded(self, uint32_t ordinal):
         cdef uint64_t start = self.view.entity_starts[ordinal]
-        return (<const char*>self.view.entities)[start:self.view.entity_starts[ordinal + 1]]
+        try:
+            return restored((<const char*>self.view.entities)[start:self.view.entity_starts[ordinal + 1]])
+        except (MsgspecError, UnicodeDecodeError) as error:
+            raise SnapshotDamaged(f"its entity {ordinal} cannot be read: {error}") from error
 
     def find(self, str entity_id not None):
         """The ordinal of the entity with that id, the first where several have it; None where none has."""
@@ -198,13 +206,12 @@ cdef class NameIndex:
             if (table.entries[i] ^ <uint32_t>hash) & ~table.id_mask:
                 continue
             ordinal = table.entries[i] & table.id_mask
-            if restored(self.stored(ordinal)).id == entity_id:
+            if self.decoded(ordinal).id == entity_id:
                 return ordinal
         return None
 
     def search(self, query, double cutoff, Py_ssize_t limit):
-        """Matches with a score of at least the cutoff, best first, entities of one score in the order of the list; at most
-        `limit`.
+        """Matches that reach the cutoff, best first, at most `limit`; those of one score in the order of the list.
 
         query: core.matches.Query.  An entity is there once, with the name that matches best.
         """
@@ -289,7 +296,7 @@ cdef class NameIndex:
                     country and listed.country and country != listed.country
                 ):
                     continue
-                entity = restored(self.stored(listed.entity))
+                entity = self.decoded(listed.entity)
                 if not any(identifier_value(item.value) == value for item in entity.identifiers):
                     continue
                 found = best.get(listed.entity)
@@ -303,7 +310,8 @@ cdef class NameIndex:
 
     cdef int weigh(self, _Best found, countries, uint32_t birth) except -1:
         """The score with all that is known."""
-        cdef uint32_t i, listed, first = self.view.country_starts[found.entity], end = self.view.country_starts[found.entity + 1]
+        cdef uint32_t i, listed
+        cdef uint32_t first = self.view.country_starts[found.entity], end = self.view.country_starts[found.entity + 1]
         cdef double score = found.score
         cdef Birth agreement = BIRTH_UNKNOWN
         if countries and first < end:
@@ -333,11 +341,13 @@ cdef class NameIndex:
         """What is told of an entity that is returned."""
         cdef Outcome outcome
         cdef bint equal = False
-        entity = restored(self.stored(found.entity))
+        entity = self.decoded(found.entity)
         parts = []
         name = ""
         if found.number >= 0:
             names = entity.names + entity.weak_names
+            if found.number >= len(names):
+                raise SnapshotDamaged(f"its entity {found.entity} has no name {found.number}")
             name = names[found.number]
             self.compare_again(found, query.names[found.query_name], &outcome, parts)
             equal = outcome.equal
@@ -388,7 +398,8 @@ cdef class NameIndex:
                 parts.append(Part("left_over", _text(&asked[i], False), 0.0, asked[i].weight[found.person] / 100.0))
         for i in range(count):
             if outcome.left_b[i]:
-                parts.append(Part("left_over_listed", _text(&listed[i], False), 0.0, listed[i].weight[found.person] / 100.0))
+                weight = listed[i].weight[found.person] / 100.0
+                parts.append(Part("left_over_listed", _text(&listed[i], False), 0.0, weight))
         if outcome.numbers_differ:
             parts.append(Part("numbers", "", -NUMBERS_DIFFER))
         if outcome.whole >= 0.0:

@@ -1,16 +1,16 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """The words of a name as they are compared.
 
-# Design: one pass over ASCII bytes makes words (lower case, apostrophes dropped, `A.B.C.` joined, `SiemensAG` parted where
-# the ending is a legal form); a trie over the table's words then folds legal forms and spellings, longest first; ignored
-# words go. Text in other letters is transliterated first, character by character, through a dictionary that fills itself.
-# Nothing is refused: what lies beyond the last word is one word made of its hash, so that names that differ only there
-# still differ.
+# Design: one pass over ASCII bytes makes words (lower case, apostrophes dropped, `A.B.C.` joined, `SiemensAG` parted
+# where the ending is a legal form); a trie over the table's words then folds legal forms and spellings, longest
+# first; ignored words go. Text in other letters is transliterated first, character by character, through a dictionary
+# that fills itself. Nothing is refused: what lies beyond the last word is one word made of its hash, so that names
+# that differ only there still differ.
 """
 
 cimport cython
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy
 
 import unicodedata
@@ -107,9 +107,11 @@ cdef uint32_t _step(uint32_t node, int entry) noexcept nogil:
     return 0
 
 
-cdef int _read(const uint8_t* s, Py_ssize_t n, bint part_endings, Read* read, uint8_t* letters, uint64_t* rest) noexcept nogil:
+cdef int _read(
+    const uint8_t* s, Py_ssize_t n, bint part_endings, Read* read, uint8_t* letters, uint64_t* rest
+) noexcept nogil:
     """The words as written; those beyond MAX_READ go into the hash `rest`. Returns how many."""
-    cdef int count = 0, length = 0, upper = 0, k, pieces = 0
+    cdef int count = 0, length = 0, upper = 0, k
     cdef bint dotted = False, after_lower = False, is_run = False
     cdef uint8_t* at = letters        # where the open word begins
     cdef uint8_t c, kind
@@ -151,7 +153,9 @@ cdef int _read(const uint8_t* s, Py_ssize_t n, bint part_endings, Read* read, ui
     return count
 
 
-cdef int _close(Read* read, int count, uint8_t** at, int length, int ending, bint* is_run, uint64_t* rest) noexcept nogil:
+cdef int _close(
+    Read* read, int count, uint8_t** at, int length, int ending, bint* is_run, uint64_t* rest
+) noexcept nogil:
     """One word is complete, its last `ending` letters a word of their own. Single letters in a row become one word."""
     cdef bint single = length == 1 and at[0][0] >= 97
     if single and is_run[0] and count and count < MAX_READ and read[count - 1].length < MAX_LETTERS:

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Opening the bytes of a name index: they are used where they lie, after every check that keeps a reader inside them."""
+"""Opening the bytes of a name index: used where they lie, after every check that keeps a reader inside them."""
 
 from libc.string cimport memcpy
 
@@ -151,6 +151,9 @@ cdef bint _below(const uint32_t* ids, uint64_t count, size_t step, uint32_t mask
 cdef bint _is_sound(const View* view, const uint64_t* count) noexcept nogil:
     cdef uint64_t i
     cdef uint32_t all = 0xFFFFFFFF
+    for i in range(count[LETTERS]):
+        if not (97 <= view.letters[i] <= 122 or 48 <= view.letters[i] <= 57):
+            return False
     for i in range(view.n_words):
         if (
             view.words[i].length == 0 or view.words[i].length > 32

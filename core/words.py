@@ -1,7 +1,7 @@
 """What words in names are worth: the dated table shipped with the engine, read once.
 
-The weights of a comparison come from here alone, so that a pair of names scores the same among four hundred listed names
-or a million.
+The weights of a comparison come from here alone, so that a pair of names scores the same among four hundred listed
+names or a million.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ class TableInvalid(ValueError):
 class Words(Struct, frozen=True):
     """The table.
 
-    weights: by kind, hundredths of a full word's, (in names of persons, in names of organisations).  lengths: per cent of
-    its weight that a word of that many letters keeps; longer ones keep all.  kinds: of words that are not full ones.
-    phrases: words as written to the words compared in their place.  sha256: of the file.
+    weights: by kind, hundredths of a full word's, (in names of persons, in names of organisations).  lengths: per cent
+    of its weight that a word of that many letters keeps; longer ones keep all.  kinds: of words that are not full ones.
+    phrases: words as written to the words compared in their place.  legal_endings: legal forms of one word that may
+    stand unparted at the end of another.  sha256: of the file.
     """
 
     as_of: str
@@ -83,7 +84,9 @@ def _words(tree: Any, digest: str) -> Words:
     return Words(
         as_of=str(tree["as_of"]),
         source=str(tree["source"]),
-        weights={str(kind): (int(person), int(organisation)) for kind, (person, organisation) in tree["weights"].items()},
+        weights={
+            str(kind): (int(person), int(organisation)) for kind, (person, organisation) in tree["weights"].items()
+        },
         lengths=tuple(map(int, tree["lengths"])),
         kinds=kinds,
         ignored=frozenset(map(str, tree["ignored"])),

@@ -123,12 +123,12 @@ def is_number(word: str, person: bool) -> bool:
 def word_pair(x: str, y: str, person: bool) -> int:
     if 1 in (len(x), len(y)):
         return 700 if person and x[0] == y[0] and not x.isdigit() and not y.isdigit() else 0
-    if min(len(x), len(y)) < 3 or is_number(x, person) or is_number(y, person):
+    if len(x) + len(y) < 5 or is_number(x, person) or is_number(y, person):
         return 0
     if WORDS.kinds.get(x) == WORDS.kinds.get(y) == "legal_form":
         return 0
     found = thousandths(x, y)
-    return found if found >= 700 else 0
+    return found if found >= (700 if max(len(x), len(y)) > 3 else 650) else 0
 
 
 def joined_pair(x: str, y: str, whole: str, person: bool) -> int:
@@ -174,8 +174,8 @@ def compare_words(a: list[str], b: list[str], person: bool) -> float:
     left_b = 1000 * sum(weights_b[k] for k in free_b)
     unlike += min(left_a, left_b)
     extra = abs(left_a - left_b)
-    a_share, b_share = (200, 25) if person else (150, 40)
-    score = 100 * matched / (100 * matched + a_share * unlike + b_share * extra)
+    unlike_cost, extra_cost = (200, 60) if person else (150, 70)
+    score = 100 * matched**2 / (100 * matched**2 + unlike_cost * unlike * matched + extra_cost * 100_000 * extra)
     if not person:
         x, y = " ".join(sorted(a)), " ".join(sorted(b))
         score = (1.0 - 0.3) * score + 0.3 * (2.0 * common_letters(x, y) / (len(x) + len(y)))
