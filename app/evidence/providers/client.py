@@ -88,17 +88,18 @@ class Client:
 
     async def close(self) -> None:
         """End all connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
     async def ask(self, request: Request, absent_status: int | None = None) -> bytes | None:
         """The body of a good answer, which is said to be JSON; None for absent_status. Raises ProviderFailed."""
-        if self._session is None:
+        session = self._session
+        if session is None:
             raise Unavailable("the connections are closed")
         options: dict[str, Any] = {} if request.tls is None else {"ssl": request.tls}
         try:
-            async with self._session.request(
+            async with session.request(
                 request.method,
                 URL(request.url, encoded=True),
                 data=request.body,
@@ -120,6 +121,10 @@ class Client:
             raise Dropped("the answer ended early") from None
         except (aiohttp.ClientResponseError, aiohttp.http_exceptions.HttpProcessingError):
             raise Absurd("the answer is not HTTP") from None
+        except RuntimeError:
+            if self._session is session:
+                raise
+            raise Unavailable("the connections were closed") from None
 
 
 async def _body(response: aiohttp.ClientResponse, max_bytes: int, absent_status: int | None) -> bytes | None:

@@ -59,8 +59,9 @@ class Providers:
             await self._client.open()
 
     async def close(self) -> None:
-        """End all connections; what is still asked ends as unavailable."""
+        """End all connections; what is still asked ends as unavailable, and is waited for."""
         await self._client.close()
+        await asyncio.gather(*(one.settle() for one in self._guarded))
 
     def known(self, tenant_id: str, profile: wire.Profile) -> External | None:
         """The answer where nobody need be asked: no providers, or all is in this process's cache. Else None."""

@@ -63,7 +63,7 @@ class Guarded:
 
     __slots__ = (
         "_cache", "_deadline", "_failed_s", "_failures", "_label", "_provider", "_retry", "_shared_slots", "_slots",
-        "asked", "breaker", "ended", "name", "timeout_s",
+        "_under_way", "asked", "breaker", "ended", "name", "timeout_s",
     )  # fmt: skip
 
     def __init__(
@@ -91,6 +91,7 @@ class Guarded:
         self._shared_slots = shared_slots
         self._slots = asyncio.Semaphore(concurrency)
         self._failed_s = failed_s
+        self._under_way: set[asyncio.Task[object]] = set()
         self._label = f"{cache.name} failed"
         # Within it the retries see how much time is left.
         self._deadline = Deadline(timeout_s + GRACE_S)
@@ -120,8 +121,22 @@ class Guarded:
         assert found is not None
         return found
 
+    @property
+    def flying(self) -> int:
+        """Questions under way."""
+        return len(self._under_way)
+
+    async def settle(self) -> None:
+        """Wait until no question is under way; each is bounded in time."""
+        if self._under_way:
+            await asyncio.wait(self._under_way)
+
     async def _load(self, tenant_id: str, profile: wire.Profile, key: bytes) -> Provided:
-        """The answer to one question. Raises ProviderFailed."""
+        """The answer to one question, asked in a task of its own. Raises ProviderFailed."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
         try:
             try:
                 found = await self._deadline.run(self._in_turn(profile))
