@@ -410,21 +410,23 @@ def test_under_every_fault_at_once_others_are_answered(tmp_path: Path) -> None:
         for folder in folders:
             folder.mkdir()
         async with FakeProvider(any_fault) as failing, FakeProvider() as well, AsyncExitStack() as stack:
-            text = described(failing, timeout="1900ms", more="    concurrency: 100\n")
-            asked = await stack.enter_async_context(providers(folders[0], text, breaker="min_calls: 1000000"))
+            text = described(failing, timeout="50s", more="    concurrency: 100\n")
+            limits = {"server": "request_deadline: 1m, shutdown_grace: 2m", "breaker": "min_calls: 1000000"}
+            asked = await stack.enter_async_context(providers(folders[0], text, **limits))
             other = await stack.enter_async_context(providers(folders[1], described(well, timeout="1900ms")))
-            faulty = [asyncio.create_task(asked.gather(business(str(number)))) for number in range(2 * len(names))]
-            await until(lambda: len(failing.requests) > len(names))
-            for number in range(100):
+            faulty = [asyncio.create_task(asked.gather(business(str(number)))) for number in range(len(names))]
+            await until(lambda: len(failing.requests) > len(names) // 2)
+            for number in range(50):
                 assert not (await other.gather(business(str(number)))).degraded
                 assert other.providers.known("t", business(str(number))) is not None
-            # Those that hang still do.
-            assert any(not task.done() for task in faulty)
-            found = await asyncio.gather(*faulty)
-            assert all(external.degraded and external.facts is None for external in found)
-            assert {external.evidence[0].status for external in found} == {"timeout", "unavailable", "invalid"}
+            hanging = {number for number, name in enumerate(names) if FAULTS[name][1] == "timeout"}
+            await until(lambda: sum(task.done() for task in faulty) == len(names) - len(hanging))
+            assert {number for number, task in enumerate(faulty) if not task.done()} == hanging
+            # Nothing hangs on when the providers are closed.
             await asked.providers.close()
             assert asked.guarded[0].flying == 0
+            found = await asyncio.gather(*faulty)
+            assert all(external.degraded and external.facts is None for external in found)
 
     run(scenario)
 
