@@ -59,9 +59,10 @@ class Providers:
             await self._client.open()
 
     async def close(self) -> None:
-        """End all connections; what is still asked ends as unavailable, and is waited for."""
+        """End all connections. What is still asked ends as a failure."""
+        self._client.stop()
+        await asyncio.gather(*(one.stop() for one in self._guarded))
         await self._client.close()
-        await asyncio.gather(*(one.settle() for one in self._guarded))
 
     def known(self, tenant_id: str, profile: wire.Profile) -> External | None:
         """The answer where nobody need be asked: no providers, or all is in this process's cache. Else None."""

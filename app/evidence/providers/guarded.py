@@ -62,8 +62,8 @@ class Guarded:
     """
 
     __slots__ = (
-        "_cache", "_deadline", "_failed_s", "_failures", "_label", "_provider", "_retry", "_shared_slots", "_slots",
-        "_under_way", "asked", "breaker", "ended", "name", "timeout_s",
+        "_cache", "_calls", "_deadline", "_failed_s", "_failures", "_label", "_provider", "_retry", "_shared_slots",
+        "_slots", "_under_way", "asked", "breaker", "ended", "name", "timeout_s",
     )  # fmt: skip
 
     def __init__(
@@ -92,6 +92,7 @@ class Guarded:
         self._slots = asyncio.Semaphore(concurrency)
         self._failed_s = failed_s
         self._under_way: set[asyncio.Task[object]] = set()
+        self._calls: set[asyncio.Timeout] = set()
         self._label = f"{cache.name} failed"
         # Within it the retries see how much time is left.
         self._deadline = Deadline(timeout_s + GRACE_S)
@@ -126,8 +127,11 @@ class Guarded:
         """Questions under way."""
         return len(self._under_way)
 
-    async def settle(self) -> None:
-        """Wait until no question is under way; each is bounded in time."""
+    async def stop(self) -> None:
+        """End every call under way as late, and wait for the questions they belong to."""
+        now = asyncio.get_running_loop().time()
+        for call in self._calls:
+            call.reschedule(now)
         if self._under_way:
             await asyncio.wait(self._under_way)
 
@@ -183,7 +187,11 @@ class Guarded:
     async def _call(self, profile: wire.Profile, deadline: float) -> Provided:
         self.asked += 1
         try:
-            async with asyncio.timeout_at(deadline):
-                return await self._provider.gather(profile, deadline)
+            async with asyncio.timeout_at(deadline) as call:
+                self._calls.add(call)
+                try:
+                    return await self._provider.gather(profile, deadline)
+                finally:
+                    self._calls.discard(call)
         except TimeoutError:
             raise Late("no answer in time") from None
