@@ -11,6 +11,7 @@ from typing import Any, cast, get_args
 
 import msgspec
 import pytest
+from databases import command
 from hypothesis import given
 from hypothesis import strategies as st
 from provider_server import (
@@ -228,6 +229,31 @@ def test_the_keys_of_shared_caches_hold_nothing_in_clear(tmp_path: Path) -> None
             key = asked.guarded[0].known("t", business("HRB-SECRET"))
             assert isinstance(key, bytes)
             assert b"SECRET" not in key
+
+    run(scenario)
+
+
+def test_processes_that_share_a_redis_share_answers_and_nothing_there_names_the_business(
+    tmp_path: Path, redis_url: str
+) -> None:
+    async def scenario() -> None:
+        folders = [tmp_path / name for name in ("one", "other")]
+        for folder in folders:
+            folder.mkdir()
+        async with FakeProvider() as server, AsyncExitStack() as stack:
+            one, other = [
+                await stack.enter_async_context(providers(folder, described(server), redis=f"url: '{redis_url}'"))
+                for folder in folders
+            ]
+            first = await one.gather(business("HRB-SECRET"))
+            # Filled beside the answer, not before it.
+            await until(lambda: any(b"claim" not in key for key in command(redis_url, "KEYS", "kyb:*")))
+            assert await other.gather(business("HRB-SECRET")) == first
+            assert len(server.requests) == 1
+            keys = command(redis_url, "KEYS", "*")
+            assert keys
+            held = [(key, command(redis_url, "GET", key)) for key in keys]
+            assert b"SECRET" not in repr(held).encode()
 
     run(scenario)
 
