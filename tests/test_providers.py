@@ -389,7 +389,8 @@ def test_calls_are_bounded_for_each_and_in_all(tmp_path: Path) -> None:
         async def lingering(exchange: Exchange) -> None:
             both = first.busy + second.busy
             most[0] = max(most[0], both)
-            await asyncio.sleep(0.001)
+            # As many as may are let in before the first is answered.
+            await until(lambda: most[0] >= 5)
             await exchange.answer(GOOD)
 
         most = [0]
@@ -400,7 +401,8 @@ def test_calls_are_bounded_for_each_and_in_all(tmp_path: Path) -> None:
             asked = await stack.enter_async_context(providers(tmp_path, text, concurrency="worker_pool_size: 5"))
             found = await asyncio.gather(*(asked.gather(business(str(number))) for number in range(40)))
             assert not any(external.degraded for external in found)
-            assert (first.busiest, second.busiest) <= (3, 4)
+            assert first.busiest <= 3
+            assert second.busiest <= 4
             assert most[0] == 5
 
     run(scenario)
