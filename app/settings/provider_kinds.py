@@ -83,6 +83,13 @@ def _matching(pattern: re.Pattern[str], problem: str) -> Callable[[str], str]:
     return parse
 
 
+def _variable(text: str) -> str:
+    # Where a name belongs, the secret itself may stand.
+    if not _VARIABLE.fullmatch(text):
+        raise Malformed("it is no name of an environment variable")
+    return text
+
+
 def _own_header(text: str) -> str:
     if not _HEADER.fullmatch(text):
         raise Malformed(f"{quoted(text)} is no name of a header")
@@ -128,7 +135,7 @@ AUTH_HEADER = Kind(
 )
 HEADER = Kind(_own_header, str, "a header's name such as X-Api-Key, not one that the service writes itself")
 HEADER_VALUE = Kind(header_value, lambda value: "***", "printable ASCII characters")
-VARIABLE = Kind(_matching(_VARIABLE, "is no name of an environment variable"), str, "a name such as REGISTRY_KEY")
+VARIABLE = Kind(_variable, str, "a name such as REGISTRY_KEY, under which the secret is in the environment")
 USER = Kind(header_value, str, "printable ASCII characters")
 POINTER = Kind(_matching(_POINTER, "is no JSON pointer"), str, "a JSON pointer (RFC 6901) such as /company/status")
 ABSENT = whole(400, 499)

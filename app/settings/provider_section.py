@@ -70,7 +70,8 @@ def _provider(name: str, node: yaml.Node, outline: Outline, environ: Mapping[str
         "timeout": entries.value("timeout", kinds.TIMEOUT, "800ms"),
         "ttl": entries.value("ttl", kinds.TTL, "1h"),
         "concurrency": entries.value("concurrency", kinds.CONCURRENCY, "16"),
-        "max_bytes": entries.value("max_bytes", kinds.BYTES, "256KiB"),
+        # Entities of a list are described at length, and there are several for each name.
+        "max_bytes": entries.value("max_bytes", kinds.BYTES, "2MiB" if is_yente else "256KiB"),
         "ca_file": entries.value("ca_file", kinds.CA_FILE),
     }
     return _yente(entries, url, common) if is_yente else _http_json(entries, url, common)
@@ -90,8 +91,8 @@ def _yente(entries: Entries, url: str | None, common: dict[str, Any]) -> Yente:
         dataset=entries.value("dataset", kinds.DATASET, "default"),
         algorithm=entries.value("algorithm", kinds.ALGORITHM),
         threshold=entries.value("threshold", kinds.THRESHOLD, "0.7"),
-        limit=entries.value("limit", kinds.LIMIT, "10"),
-        batch=entries.value("batch", kinds.BATCH, "100"),
+        limit=entries.value("limit", kinds.LIMIT, "5"),
+        batch=entries.value("batch", kinds.BATCH, "50"),
     )
 
 
@@ -146,12 +147,12 @@ def _from_environment(auth: Entries, name: str, environ: Mapping[str, str]) -> A
     if variable is None:
         return None
     if not environ.get(variable):
-        auth.fault(name, f"{variable} is not in the environment", "set it, or name another")
+        auth.fault(name, "the environment has no such variable", "set it, or name another")
         return None
     try:
         return kinds.header_value(environ[variable])
     except Malformed as error:
-        auth.fault(name, f"what {variable} holds cannot stand in a header: {error}", "correct it")
+        auth.fault(name, f"what the variable holds cannot stand in a header: {error}", "correct it")
         return None
 
 

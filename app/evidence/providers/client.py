@@ -71,6 +71,7 @@ class Client:
     def __init__(self, connections: int) -> None:
         self._connections = connections
         self._session: aiohttp.ClientSession | None = None
+        self._stopped = False
 
     async def open(self) -> None:
         """Make ready; connects to nobody yet."""
@@ -86,19 +87,25 @@ class Client:
             headers={"User-Agent": USER_AGENT, "Accept": "application/json", "Accept-Encoding": "identity"},
         )
 
+    def stop(self) -> None:
+        """Ask nobody from now on."""
+        self._stopped = True
+
     async def close(self) -> None:
         """End all connections."""
+        self._stopped = True
         if self._session is not None:
             await self._session.close()
             self._session = None
 
     async def ask(self, request: Request, absent_status: int | None = None) -> bytes | None:
         """The body of a good answer, which is said to be JSON; None for absent_status. Raises ProviderFailed."""
-        if self._session is None:
+        session = self._session
+        if session is None or self._stopped:
             raise Unavailable("the connections are closed")
         options: dict[str, Any] = {} if request.tls is None else {"ssl": request.tls}
         try:
-            async with self._session.request(
+            async with session.request(
                 request.method,
                 URL(request.url, encoded=True),
                 data=request.body,
@@ -120,6 +127,10 @@ class Client:
             raise Dropped("the answer ended early") from None
         except (aiohttp.ClientResponseError, aiohttp.http_exceptions.HttpProcessingError):
             raise Absurd("the answer is not HTTP") from None
+        except RuntimeError:
+            if not self._stopped:
+                raise
+            raise Unavailable("the connections were closed") from None
 
 
 async def _body(response: aiohttp.ClientResponse, max_bytes: int, absent_status: int | None) -> bytes | None:

@@ -60,7 +60,9 @@ class Providers:
             await self._client.open()
 
     async def close(self) -> None:
-        """End all connections; what is still asked ends as unavailable."""
+        """End all connections. What is still asked ends as a failure."""
+        self._client.stop()
+        await asyncio.gather(*(one.stop() for one in self._guarded))
         await self._client.close()
 
     def known(self, tenant_id: str, profile: wire.Profile) -> External | None:

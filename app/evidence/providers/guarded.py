@@ -62,8 +62,8 @@ class Guarded:
     """
 
     __slots__ = (
-        "_cache", "_deadline", "_failed_s", "_failures", "_label", "_provider", "_retry", "_shared_slots", "_slots",
-        "asked", "breaker", "ended", "name", "timeout_s",
+        "_cache", "_calls", "_deadline", "_failed_s", "_failures", "_label", "_provider", "_retry", "_shared_slots",
+        "_slots", "_under_way", "asked", "breaker", "ended", "name", "timeout_s",
     )  # fmt: skip
 
     def __init__(
@@ -91,6 +91,8 @@ class Guarded:
         self._shared_slots = shared_slots
         self._slots = asyncio.Semaphore(concurrency)
         self._failed_s = failed_s
+        self._under_way: set[asyncio.Task[object]] = set()
+        self._calls: set[asyncio.Timeout] = set()
         self._label = f"{cache.name} failed"
         # Within it the retries see how much time is left.
         self._deadline = Deadline(timeout_s + GRACE_S)
@@ -120,8 +122,25 @@ class Guarded:
         assert found is not None
         return found
 
+    @property
+    def flying(self) -> int:
+        """Questions under way."""
+        return len(self._under_way)
+
+    async def stop(self) -> None:
+        """End every call under way as late, and wait for the questions they belong to."""
+        now = asyncio.get_running_loop().time()
+        for call in self._calls:
+            call.reschedule(now)
+        if self._under_way:
+            await asyncio.wait(self._under_way)
+
     async def _load(self, tenant_id: str, profile: wire.Profile, key: bytes) -> Provided:
-        """The answer to one question. Raises ProviderFailed."""
+        """The answer to one question, asked in a task of its own. Raises ProviderFailed."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
         try:
             try:
                 found = await self._deadline.run(self._in_turn(profile))
@@ -168,7 +187,11 @@ class Guarded:
     async def _call(self, profile: wire.Profile, deadline: float) -> Provided:
         self.asked += 1
         try:
-            async with asyncio.timeout_at(deadline):
-                return await self._provider.gather(profile, deadline)
+            async with asyncio.timeout_at(deadline) as call:
+                self._calls.add(call)
+                try:
+                    return await self._provider.gather(profile, deadline)
+                finally:
+                    self._calls.discard(call)
         except TimeoutError:
             raise Late("no answer in time") from None

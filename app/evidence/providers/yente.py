@@ -72,7 +72,6 @@ _OWNER_SCHEMA = {"person": "Person", "company": "Company", "state": "Organizatio
 _ALIASES = {"uk": "gb", "el": "gr"}
 _EQUAL = (("birth_date", "birthDate"), ("registration_number", "registrationNumber"), ("lei", "leiCode"),
           ("vat_number", "vatCode"))  # fmt: skip
-_FULL_DATE_CHARS = 10
 
 
 class YenteProvider:
@@ -208,11 +207,8 @@ def _equal(subject: Subject, result: Result) -> Iterator[str]:
         yield "name"
     for equal, name in _EQUAL:
         given = {_code(value) for value in asked.get(name, ())}
-        listed = getattr(found, name)
-        if equal == "birth_date":
-            # A year alone is shared by too many.
-            listed = [date for date in listed if len(date) == _FULL_DATE_CHARS]
-        if given & {_code(value) for value in listed} - {""}:
+        # What is asked for is a full date, so that no year alone is ever equal to it.
+        if given & {_code(value) for value in getattr(found, name)} - {""}:
             yield equal
 
 
