@@ -31,7 +31,10 @@ def test_an_id_is_a_uuid_of_version_7_whose_time_is_when_it_was_created(client: 
 def test_nothing_is_called_clear_while_nothing_is_screened(client: Client) -> None:
     made = client.assess(example("healthy-manufacturer"), dry_run=True).json
     assert made["screening"] == {"status": "not_screened", "hits": []}
-    assert [(e["source"], e["status"]) for e in made["evidence"]] == [("watchlist", "not_screened")]
+    told = {e["source"]: e["status"] for e in made["evidence"]}
+    required = {f"watchlist:{name}": "not_configured" for name in ("ofac-sdn", "un-consolidated", "eu-consolidated")}
+    assert told.pop("watchlist:demo", "ok") == "ok"
+    assert told == {"watchlist": "not_screened", **required}
     assert LEVELS.index(made["level"]) >= LEVELS.index("medium")
     assert made["decision"] != "approve"
 

@@ -15,7 +15,8 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from app import errors, faults, wire
 from app.api import docs, openapi
-from app.api.operations import COMMON_PROBLEMS, OPERATIONS, Operation
+from app.api.operation import COMMON_PROBLEMS, Operation
+from app.api.operations import OPERATIONS
 from app.api.permissions import RULES
 
 DOCUMENT: dict[str, Any] = msgspec.json.decode(openapi.encoded(openapi.document("1.2.3")))
@@ -25,6 +26,12 @@ ROUTES = {
     ("post", "/v1/assessments"),
     ("get", "/v1/assessments"),
     ("get", "/v1/assessments/{id}"),
+    ("get", "/v1/dispositions"),
+    ("post", "/v1/dispositions"),
+    ("get", "/v1/dispositions/{id}"),
+    ("delete", "/v1/dispositions/{id}"),
+    ("get", "/v1/watchlists"),
+    ("post", "/match/{dataset}"),
     ("post", "/v1/assessments/batch"),
     ("post", "/v1/assessments/{id}/replay"),
     ("get", "/v1/assessments/{id}/overrides"),

@@ -23,6 +23,12 @@ EXPECTED: dict[tuple[str, str], Permission | None] = {
     ("POST", "/v1/assessments/{id}/overrides"): "override",
     ("GET", "/v1/assessments/{id}/overrides/{override_id}"): "read",
     ("POST", "/v1/assessments/{id}/overrides/{override_id}/approve"): "override",
+    ("GET", "/v1/dispositions"): "read",
+    ("POST", "/v1/dispositions"): "override",
+    ("GET", "/v1/dispositions/{id}"): "read",
+    ("DELETE", "/v1/dispositions/{id}"): "override",
+    ("GET", "/v1/watchlists"): "read",
+    ("POST", "/match/{dataset}"): "assess",
     ("GET", "/v1/models"): "models",
     ("GET", "/v1/models/{id}/{version}"): "models",
     ("GET", "/v1/keys"): "keys",
@@ -57,6 +63,8 @@ class House(NamedTuple):
     keys: dict[tuple[str, Role], str]
     assessments: dict[str, str]
     overrides: dict[str, str]
+    hits: dict[str, str]
+    dispositions: dict[str, str]
     service: Service
 
 
@@ -64,7 +72,7 @@ class House(NamedTuple):
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     with serving(tmp_path_factory.mktemp("house")) as service:
         keys = {(tenant, role): service.new_key(role, tenant) for tenant in ("ours", "theirs") for role in ROLES}
-        assessments, overrides = {}, {}
+        assessments, overrides, hits, dispositions = {}, {}, {}, {}
         for tenant in ("ours", "theirs"):
             client = service.client(keys[tenant, "admin"])
             assessments[tenant] = client.recorded(named("Acme Trading GmbH"))["id"]
@@ -72,8 +80,17 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
             decided = client.post(f"/v1/assessments/{assessments[tenant]}/overrides", told)
             assert decided.status == 201, decided
             overrides[tenant] = decided.json["id"]
+            # A name of the packaged list.
+            hits[tenant] = client.recorded(named("Veridian Shadow Trading Ltd", id="b1"))["id"]
+            aside = client.post("/v1/dispositions", _aside(hits[tenant]))
+            assert aside.status == 201, aside
+            dispositions[tenant] = aside.json["id"]
             client.close()
-        yield House(keys, assessments, overrides, service)
+        yield House(keys, assessments, overrides, hits, dispositions, service)
+
+
+def _aside(assessment_id: str) -> dict[str, str]:
+    return {"assessment_id": assessment_id, "list": "demo", "entity_id": "demo-01", "reason": "another company"}
 
 
 def ask(house: House, key: str | None, method: str, path: str, of: str = "ours") -> Answer:
@@ -83,7 +100,13 @@ def ask(house: House, key: str | None, method: str, path: str, of: str = "ours")
         client.post("/v1/keys", _KEY, {"X-API-Key": house.keys[of, "admin"]}).json["id"] if "keys/{" in path else ""
     )
     filled = path.replace("{override_id}", house.overrides[of]).replace("{version}", "1.1.0").replace("{slug}", "x")
-    for start, id in (("/v1/assessments/", house.assessments[of]), ("/v1/keys/", key_id), ("/v1/models/", "kyb")):
+    filled = filled.replace("{dataset}", "default")
+    for start, id in (
+        ("/v1/assessments/", house.assessments[of]),
+        ("/v1/keys/", key_id),
+        ("/v1/models/", "kyb"),
+        ("/v1/dispositions/", house.dispositions[of]),
+    ):
         if filled.startswith(start):
             filled = filled.replace("{id}", id)
     bodies = {
@@ -91,6 +114,8 @@ def ask(house: House, key: str | None, method: str, path: str, of: str = "ours")
         "/v1/assessments/batch": {"items": [named("Acme Trading GmbH")]},
         "/v1/assessments/{id}/overrides": {"level": "high", "reason": "seen on site"},
         "/v1/keys": _KEY,
+        "/v1/dispositions": _aside(house.hits[of]),
+        "/match/{dataset}": {"queries": {"q": {"schema": "Company", "properties": {"name": ["Acme"]}}}},
     }
     document = bodies.get(path) if method == "POST" else None
     answer = client.post(filled, document) if document else client.send(method, filled)
@@ -118,8 +143,10 @@ def test_a_route_answers_who_holds_its_permission_and_nobody_else(house: House, 
             assert answer.json["type"] == "/problems/forbidden"
             assert wanted in answer.json["detail"]
         else:
-            # An override that was applied at once cannot be approved: right in itself, in conflict with what is there.
-            assert answer.status in ((409,) if path.endswith("approve") else (200, 201, 302)), (role, answer)
+            # An override that was applied at once cannot be approved, and a hit is set aside once: right in itself, in
+            # conflict with what is there.
+            conflicts = path.endswith("approve") or (method, path) == ("POST", "/v1/dispositions")
+            assert answer.status in ((409,) if conflicts else (200, 201, 302)), (role, answer)
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,17 @@ OTHER: dict[str, tuple[str, Any]] = {
     "idempotency.wait": ("750ms", 0.75),
     "model.id": ("kyb@2.0.1", "kyb@2.0.1"),
     "model.path": ("models/mine.yaml", Path("models/mine.yaml")),
+    "watchlists.max_age": ("24h", 86400.0),
+    "watchlists.check_every": ("5s", 5.0),
+    "watchlists.folder": ("/run/kyb", Path("/run/kyb")),
+    "watchlists.addresses": (
+        "mine https://lists.example/a.jsonl  https://lists.example/b.jsonl, ours http://127.0.0.1:8000/o",
+        {
+            "mine": ("https://lists.example/a.jsonl", "https://lists.example/b.jsonl"),
+            "ours": ("http://127.0.0.1:8000/o",),
+        },
+    ),
+    "watchlists.demo": ("no", False),
     "monitoring.enabled": ("off", False),
     "monitoring.interval": ("5s", 5.0),
     "scaling.min_replicas": ("2", 2),
