@@ -7,7 +7,7 @@ from core.snapshot cimport View
 
 cdef enum:
     CANDIDATES = 64                  # forms compared for a name
-    MAX_POSTINGS = 8192              # read for a name
+    MAX_POSTINGS = 4096              # read for a name
     MAX_OPENED = 1024                # forms looked into for words whose postings were too many to read
     SLOTS = 2 * MAX_POSTINGS
     MAX_FOUND = 16                   # listed words taken for one word asked
