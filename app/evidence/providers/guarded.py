@@ -119,8 +119,7 @@ class Guarded:
             return Provided("timeout")
         except ProviderFailed as failed:
             return Provided(failed.status)
-        assert found is not None
-        return found
+        return Provided("unavailable") if found is None else found
 
     @property
     def flying(self) -> int:
@@ -158,7 +157,8 @@ class Guarded:
         except ProviderFailed as failed:
             self.ended[failed.status] += 1
             self._failures.put((self._label, tenant_id, key), failed.status, STATUS_BYTES, self._failed_s)
-            log.info("the provider %s is %s: %s", self.name, failed.status, failed.reason)
+            # One line for each question would be many in an outage; the breaker's warning stands for them.
+            log.debug("the provider %s is %s: %s", self.name, failed.status, failed.reason)
             raise
         self.ended[found.status] += 1
         return found
