@@ -87,6 +87,15 @@ class Limiter:
             return self._part.wait_s(allowance.buckets, cost, self._clock())
         return self._recall(allowance, cost) if self._empty else 0.0
 
+    def refused(self, allowance: Allowance, cost: int = 1) -> Taken | None:
+        """What a request of this cost is known to be refused with; None where only taking it will tell."""
+        wait_s = self.refusal(allowance, cost)
+        if not wait_s:
+            return None
+        here = self._is_away
+        standings = self._part.standings(allowance.buckets, self._clock()) if here else self._recalled(allowance)
+        return Taken(False, wait_s, standings)
+
     async def take(self, allowance: Allowance, cost: int = 1) -> Taken:
         """Take a request of this cost, 1 or more, from every bucket of the allowance, or from none."""
         taken = self.take_at_once(allowance, cost)
@@ -113,7 +122,7 @@ class Limiter:
             wait_s = self._recall(allowance, cost)
             if wait_s:
                 self.recalled += 1
-                return Taken(False, wait_s, self._recalled_standings(allowance))
+                return Taken(False, wait_s, self._recalled(allowance))
         return None
 
     def _take_here(self, allowance: Allowance, cost: int) -> Taken:
@@ -159,7 +168,7 @@ class Limiter:
                     del self._empty[key]
         return wait_s
 
-    def _recalled_standings(self, allowance: Allowance) -> list[Standing | None]:
+    def _recalled(self, allowance: Allowance) -> list[Standing | None]:
         now_s = self._clock()
         kept = [self._empty.get(bucket.key) for bucket in allowance.buckets]
         return [None if known is None else (0, math.ceil(known.full_s - now_s)) for known in kept]

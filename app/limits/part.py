@@ -55,6 +55,11 @@ class Part:
         levels = [level for bucket in buckets if (level := self._levels.get(bucket.key)) is not None]
         return max([level.wait_s(cost, now_s) for level in levels], default=0.0)
 
+    def standings(self, buckets: Sequence[Bucket], now_s: float) -> list[gcra.Standing | None]:
+        """How this process's part of each stands; None for those that nobody took from yet."""
+        levels = [self._levels.get(bucket.key) for bucket in buckets]
+        return [level and gcra.standing(level.owed_at(now_s), level.rate) for level in levels]
+
     def _level(self, bucket: Bucket, now_s: float) -> _Level:
         """The bucket's level, as it is now."""
         _, key, rate = bucket
@@ -89,4 +94,7 @@ class _Level:
         self.rate = Rate(whole.per_s / processes, max(1, whole.burst // processes))
 
     def wait_s(self, cost: int, now_s: float) -> float:
-        return gcra.wait_s(gcra.drained(self.owed, now_s - self.at_s, self.rate), self.rate, cost)
+        return gcra.wait_s(self.owed_at(now_s), self.rate, cost)
+
+    def owed_at(self, now_s: float) -> float:
+        return gcra.drained(self.owed, now_s - self.at_s, self.rate)
