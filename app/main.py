@@ -124,7 +124,7 @@ def create_app(settings: Settings) -> Application:
         "/v1/models": {"GET": within(models.list)},
         "/v1/models/{id}/{version}": {"GET": within(models.read)},
         "/v1/keys": {"GET": within(ring.list), "POST": within(ring.create)},
-        "/v1/keys/{id}": {"DELETE": within(ring.revoke)},
+        "/v1/keys/{id}": {"GET": within(ring.read), "DELETE": within(ring.revoke)},
         "/v1/keys/{id}/rotate": {"POST": within(ring.rotate)},
         "/v1/audit": {"GET": within(trail.list)},
         "/v1/audit/checkpoints": {"GET": within(trail.checkpoints)},
@@ -187,7 +187,7 @@ def make_keys(settings: Settings, secrets: Secrets, store: Store, tiers: Tiers) 
         kept_s=settings.cache.ttl,
         timeout_s=settings.database.timeout,
     )
-    return ring, Keys(store, secrets.key_hash, settings.auth.environment, settings.limits.tiers, ring.forget)
+    return ring, Keys(store, secrets.key_hash, settings.auth.environment, settings.limits, ring.forget)
 
 
 def _anchor(file: FileAnchor | None, checkpoint: Checkpoint) -> None:

@@ -48,6 +48,7 @@ RULES: dict[tuple[str, str], Rule] = {
     ("GET", "/v1/models/{id}/{version}"): Rule("models", READ),
     ("GET", "/v1/keys"): Rule("keys", READ, cache=NO_STORE),
     ("POST", "/v1/keys"): Rule("keys", WRITE, "single", NO_STORE),
+    ("GET", "/v1/keys/{id}"): Rule("keys", READ, cache=NO_STORE),
     ("DELETE", "/v1/keys/{id}"): Rule("keys", WRITE, cache=NO_STORE),
     ("POST", "/v1/keys/{id}/rotate"): Rule("keys", WRITE, "none", NO_STORE),
     ("GET", "/v1/audit"): Rule("audit", READ, cache=NO_STORE),

@@ -58,7 +58,7 @@ class Part:
     def standings(self, buckets: Sequence[Bucket], now_s: float) -> list[gcra.Standing | None]:
         """How this process's part of each stands; None for those that nobody took from yet."""
         levels = [self._levels.get(bucket.key) for bucket in buckets]
-        return [level and gcra.standing(level.owed_at(now_s), level.rate) for level in levels]
+        return [None if one is None else gcra.standing(one.owed_at(now_s), one.rate) for one in levels]
 
     def _level(self, bucket: Bucket, now_s: float) -> _Level:
         """The bucket's level, as it is now."""
