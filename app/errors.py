@@ -179,6 +179,10 @@ class KeyWider(Refusal):
         super().__init__("The key would reach further than the one that asks for it, as listed under errors.", faults)
 
 
+class PageRefused(Refusal):
+    """A request that a web page made, or may have made, and that is not to be answered to one."""
+
+
 class TooManyRequests(Refusal):
     """wait_s: until when the same request is refused again.  fields: the RateLimit fields of the answer."""
 
@@ -258,6 +262,12 @@ KINDS: dict[type[Exception], ProblemKind] = {
         "wider-key",
         "The key would reach too far",
         "Ask for less, as `errors` says, or have it done with a key that reaches as far, or with `kyb keys`.",
+    ),
+    PageRefused: ProblemKind(
+        403,
+        "page-refused",
+        "This page may not call",
+        "List the page's origin in CORS_ORIGINS; without authentication, call 127.0.0.1, [::1] or localhost.",
     ),
     NotFound: ProblemKind(404, "not-found", "Not found", "Check the path and the id."),
     MethodNotAllowed: ProblemKind(

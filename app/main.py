@@ -7,7 +7,6 @@ import gc
 from functools import partial
 
 import msgspec
-from starlette.middleware.cors import CORSMiddleware
 
 from app import __version__, errors, wire
 from app.api import docs, openapi
@@ -18,7 +17,7 @@ from app.api.models import Models
 from app.api.operations import PROFILE_EXAMPLE
 from app.api.overrides import OverridesOf
 from app.api.pages import fixed, health, problem
-from app.api.permissions import guarded
+from app.api.permissions import Body, guarded
 from app.api.routes import Table
 from app.assess import Assessor, Reply
 from app.audit.anchors import FileAnchor, anchor_of, log_anchor
@@ -27,8 +26,9 @@ from app.audit.notes import Notes
 from app.edge.addresses import Addresses
 from app.edge.admission import Admission
 from app.edge.authentication import Anyone, Authentication, Guard
-from app.edge.gate import JSON_TYPE, Answer, Application, Endpoint, Gate
+from app.edge.gate import JSON_TYPE, Answer, Application, Endpoint, Gate, Routes
 from app.edge.headers import protective_headers
+from app.edge.pages import ForThisMachine, OpenToPages
 from app.edge.rates import Rates
 from app.edge.request import Bodies, Request
 from app.errors import KINDS, ProblemKind, ProblemTable
@@ -142,7 +142,7 @@ def create_app(settings: Settings) -> Application:
         await registry.keep(store)
         keyring.start()
         checkpoints.start()
-        described.update(await _description(assessor, f"http://{server.host}:{server.port}"))
+        described.update(await _description(assessor, server.url))
         # Everything made so far lives as long as the process: the collector need not walk it again.
         gc.collect()
         gc.freeze()
@@ -155,25 +155,31 @@ def create_app(settings: Settings) -> Application:
         await checkpoints.stop()
         await asyncio.gather(tiers.close(), store.close())
 
+    limits: dict[Body, int] = {"single": server.body_limit, "batch": server.batch_body_limit}
+    routes: Routes = Table(guarded(endpoints, limits, server.behind_tls))
+    origins = server.cors_origins or ()
     guard: Guard = Anyone(DEFAULT_TENANT)
     if settings.auth.enabled:
         allowances = Allowances(settings.limits, settings.auth.failures)
         addresses = Addresses(server.trusted_proxies or ())
         guard = Authentication((keyring,), addresses, limiter, allowances.of_address, notes.note)
+    else:
+        routes = ForThisMachine(routes, origins)
+    hardening = protective_headers(server.behind_tls)
     concurrency = settings.concurrency
     gate = Gate(
-        Table(guarded(endpoints, {"single": server.body_limit, "batch": server.batch_body_limit}, server.behind_tls)),
+        routes,
         PROBLEMS,
         guard,
         rates,
         Bodies(server.body_timeout),
         Admission(concurrency.max_concurrent_requests, concurrency.max_queue, concurrency.queue_wait),
         notes.note,
-        protective_headers(server.behind_tls),
+        hardening,
         start,
         stop,
     )
-    return gate if not server.cors_origins else _for_browsers(gate, server.cors_origins)
+    return OpenToPages(gate, origins, PROBLEMS, hardening) if origins else gate
 
 
 def make_keys(settings: Settings, secrets: Secrets, store: Store, tiers: Tiers) -> tuple[Keyring, Keys]:
@@ -194,21 +200,6 @@ def _anchor(file: FileAnchor | None, checkpoint: Checkpoint) -> None:
     log_anchor(checkpoint)
     if file is not None:
         file(checkpoint)
-
-
-def _for_browsers(app: Application, origins: tuple[str, ...]) -> Application:
-    """The application, for pages of these origins too. Their own credentials, such as cookies, are never taken."""
-    sent = ("Authorization", "X-API-Key", "Content-Type", "Content-Encoding", "Idempotency-Key", "If-None-Match")
-    told = ("ETag", "Location", "Retry-After", "RateLimit", "RateLimit-Policy", "Idempotent-Replayed")
-    return CORSMiddleware(
-        app,
-        allow_origins=origins,
-        allow_methods=("GET", "POST", "DELETE"),
-        allow_headers=(*sent, "X-Request-ID"),
-        expose_headers=(*told, "X-Request-ID"),
-        allow_credentials=False,
-        max_age=600,
-    )
 
 
 def bounded(deadline: Deadline, endpoint: Endpoint) -> Endpoint:

@@ -35,6 +35,7 @@ ROUTES = {
     ("get", "/v1/models/{id}/{version}"),
     ("get", "/v1/keys"),
     ("post", "/v1/keys"),
+    ("get", "/v1/keys/{id}"),
     ("delete", "/v1/keys/{id}"),
     ("post", "/v1/keys/{id}/rotate"),
     ("get", "/v1/audit"),
