@@ -36,6 +36,7 @@ from app.evidence.watchlist import Watchlist
 from app.ids import Uuid7
 from app.keys import Keyring, Keys
 from app.limits.allowances import Allowances
+from app.limits.census import Census
 from app.limits.limiter import Limiter
 from app.neighbours import Store, Tiers, breakers_of, make_store
 from app.overrides import Overrides
@@ -100,7 +101,9 @@ def create_app(settings: Settings) -> Application:
         item_limit_bytes=server.body_limit,
     )
     keyring, keys = make_keys(settings, secrets, store, tiers)
-    limiter = Limiter(tiers.shared, (settings.scaling.max_replicas or 1) * server.workers)
+    processes = (settings.scaling.max_replicas or settings.scaling.min_replicas) * server.workers
+    limiter = Limiter(tiers.shared, processes)
+    census = None if tiers.shared is None else Census(tiers.shared, processes, limiter.divide)
     rates = Rates(limiter)
     notes = Notes(store)
     anchor = anchor_of(settings)
@@ -139,6 +142,8 @@ def create_app(settings: Settings) -> Application:
             anchor.make_folder()
         await store.open()
         await tiers.open()
+        if census is not None:
+            census.start()
         await registry.keep(store)
         keyring.start()
         checkpoints.start()
@@ -153,6 +158,8 @@ def create_app(settings: Settings) -> Application:
         await asyncio.gather(notes.stop(), keyring.stop(), limiter.close())
         # What the notes entered is to be covered, too.
         await checkpoints.stop()
+        if census is not None:
+            await census.stop()
         await asyncio.gather(tiers.close(), store.close())
 
     limits: dict[Body, int] = {"single": server.body_limit, "batch": server.batch_body_limit}

@@ -164,7 +164,7 @@ class TestFaults:
     @pytest.mark.parametrize("host", ["example.org", "localhost.example.org", "127.1", "[::1]", "127.0.0.1:80", "*"])
     def test_no_other_name_is_bound(self, host: str) -> None:
         assert only_fault({"HOST": host}) == (
-            f'environment HOST: server.host: "{host}" is not an IP address; '
+            f'environment HOST: "{host}" is not an IP address; '
             "give an IP address without brackets such as 127.0.0.1, 0.0.0.0 or ::1, or localhost"
         )
 

@@ -41,8 +41,8 @@ class _Empty(NamedTuple):
 class Limiter:
     """Takes requests from buckets, exactly over all processes that share a Redis.
 
-    shared: None without a Redis.  processes: how many there are at most; what Redis does not answer, each decides by
-    its own part of rate and burst.  clock: seconds, monotonic.
+    shared: None without a Redis.  processes: how many there are, as far as known; what Redis does not answer, each
+    decides by its own part of rate and burst.  clock: seconds, monotonic.
     `asked_here`: takes decided here though there is a Redis.  `recalled`: takes refused without asking it.
     ahead: what was taken before it was asked for.
 
@@ -76,6 +76,10 @@ class Limiter:
         self.ahead = Ahead(clock)
         self.asked_here = 0
         self.recalled = 0
+
+    def divide(self, processes: int) -> None:
+        """Have this be one of so many processes."""
+        self._part.divide(processes)
 
     async def close(self) -> None:
         """Have decided what waits for Redis; from the call on, it is not asked any more."""

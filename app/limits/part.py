@@ -26,6 +26,13 @@ class Part:
         self._most = most
         self._levels: OrderedDict[bytes, _Level] = OrderedDict()
 
+    def divide(self, processes: int) -> None:
+        """From now on, be one of so many."""
+        if processes != self._processes:
+            self._processes = processes
+            for level in self._levels.values():
+                level.share(level.whole, processes)
+
     def take(self, buckets: Sequence[Bucket], cost: int, now_s: float) -> Taken:
         """Take a request of this cost from every bucket, or from none. It tells how this process's part stands."""
         if len(buckets) == 1:
