@@ -289,8 +289,8 @@ class Bodies:
     """Reads bodies within a size and a time."""
 
     def __init__(self, timeout_s: float) -> None:
-        self._deadline = Deadline(timeout_s)
-        self._forgetting = Deadline(FORGOTTEN_S)
+        self._deadline = Deadline(timeout_s, told=False)
+        self._forgetting = Deadline(FORGOTTEN_S, told=False)
 
     async def read(self, request: Request, limit_bytes: int) -> bytes:
         """The whole body, expanded where it was sent as gzip: neither form may have more than limit_bytes.
