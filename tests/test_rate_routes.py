@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from databases import Valkey
-from service import Answer, Client, Service, named, serving, wait_until
+from service import Answer, Client, Service, exchange, named, serving, wait_until
 
 POLICY = re.compile(r'"(\w+)";q=(\d+);w=(\d+)')
 LEFT = re.compile(r'"(\w+)";r=(\d+);t=(\d+)')
@@ -135,11 +135,14 @@ def test_a_batch_that_cannot_be_counted_costs_one(limited: Service, body: bytes,
 
 
 def test_a_batch_for_which_nothing_is_left_is_refused_before_its_body(limited: Service) -> None:
-    client = slow(limited)
+    key = limited.new_key("assessor", tier="slow")
+    client = limited.client(key)
     assert batch(client, 5).status == 200
-    refused = client.send("POST", BATCH, b"{}", {"Content-Type": "text/plain"})
-    assert refused.status == 429
-    assert left(refused)["key"] == 0
+    head = f"POST {BATCH} HTTP/1.1\r\nHost: a\r\nX-API-Key: {key}\r\nContent-Type: application/json\r\n"
+    refused = exchange(limited.port, f"{head}Content-Length: 2000000\r\n\r\n".encode())
+    assert (refused.status, left(refused)["key"]) == (429, 0)
+    # Of a body that was awaited, and did not come, nothing would be left to come.
+    assert refused.headers["connection"] == "close"
     client.close()
 
 
