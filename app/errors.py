@@ -156,7 +156,9 @@ class Unauthorized(Refusal):
     """No key, or none that works. Why is never told: a guesser would learn from it."""
 
     def __init__(self) -> None:
-        super().__init__("Send a valid API key as `Authorization: Bearer <key>` or `X-API-Key: <key>`.")
+        super().__init__(
+            "Send one valid API key, as `Authorization: Bearer <key>` or as `X-API-Key: <key>`, not as both."
+        )
 
     def headers(self) -> Headers:
         return [(b"www-authenticate", b'Bearer realm="kyb"')]
@@ -168,6 +170,17 @@ class Forbidden(Refusal):
     def __init__(self, permission: str) -> None:
         super().__init__(f"This key does not hold the permission `{permission}`, which the request needs.")
         self.permission = permission
+
+
+class KeyWider(Refusal):
+    """A key that would reach further than the one that asks for it. Pointers as in a `wire.KeyRequest`."""
+
+    def __init__(self, faults: Sequence[wire.Fault]) -> None:
+        super().__init__("The key would reach further than the one that asks for it, as listed under errors.", faults)
+
+
+class PageRefused(Refusal):
+    """A request that a web page made, or may have made, and that is not to be answered to one."""
 
 
 class TooManyRequests(Refusal):
@@ -243,6 +256,18 @@ KINDS: dict[type[Exception], ProblemKind] = {
     ),
     Forbidden: ProblemKind(
         403, "forbidden", "The key may not do this", "Ask an administrator for a key whose role holds the permission."
+    ),
+    KeyWider: ProblemKind(
+        403,
+        "wider-key",
+        "The key would reach too far",
+        "Ask for less, as `errors` says, or have it done with a key that reaches as far, or with `kyb keys`.",
+    ),
+    PageRefused: ProblemKind(
+        403,
+        "page-refused",
+        "This page may not call",
+        "List the page's origin in CORS_ORIGINS; without authentication, call 127.0.0.1, [::1] or localhost.",
     ),
     NotFound: ProblemKind(404, "not-found", "Not found", "Check the path and the id."),
     MethodNotAllowed: ProblemKind(

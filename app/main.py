@@ -7,7 +7,6 @@ import gc
 from functools import partial
 
 import msgspec
-from starlette.middleware.cors import CORSMiddleware
 
 from app import __version__, errors, wire
 from app.api import docs, openapi
@@ -20,7 +19,7 @@ from app.api.models import Models
 from app.api.operations import PROFILE_EXAMPLE
 from app.api.overrides import OverridesOf
 from app.api.pages import fixed, health, problem
-from app.api.permissions import guarded
+from app.api.permissions import Body, guarded
 from app.api.routes import Table
 from app.api.watchlists import Watchlists
 from app.assembly import Assembly
@@ -32,14 +31,16 @@ from app.dispositions import Namesakes
 from app.edge.addresses import Addresses
 from app.edge.admission import Admission
 from app.edge.authentication import Anyone, Authentication, Guard
-from app.edge.gate import JSON_TYPE, Answer, Application, Endpoint, Gate
+from app.edge.gate import JSON_TYPE, Answer, Application, Endpoint, Gate, Routes
 from app.edge.headers import protective_headers
+from app.edge.pages import ForThisMachine, OpenToPages
 from app.edge.rates import Rates
 from app.edge.request import Bodies, Request
 from app.errors import KINDS, ProblemKind, ProblemTable
 from app.ids import Uuid7
 from app.keys import Keyring, Keys
 from app.limits.allowances import Allowances
+from app.limits.census import Census
 from app.limits.limiter import Limiter
 from app.neighbours import Store, Tiers, breakers_of, make_store
 from app.overrides import Overrides
@@ -94,7 +95,9 @@ def create_app(settings: Settings) -> Application:
     parts = Assembly(settings, store, tiers)
     records, assessor, lists = parts.records, parts.assessor, parts.lists
     keyring, keys = make_keys(settings, secrets, store, tiers)
-    limiter = Limiter(tiers.shared, (settings.scaling.max_replicas or 1) * server.workers)
+    processes = (settings.scaling.max_replicas or settings.scaling.min_replicas) * server.workers
+    limiter = Limiter(tiers.shared, processes)
+    census = None if tiers.shared is None else Census(tiers.shared, processes, limiter.divide)
     rates = Rates(limiter)
     notes = Notes(store)
     anchor = anchor_of(settings)
@@ -123,7 +126,7 @@ def create_app(settings: Settings) -> Application:
         "/v1/models": {"GET": within(models.list)},
         "/v1/models/{id}/{version}": {"GET": within(models.read)},
         "/v1/keys": {"GET": within(ring.list), "POST": within(ring.create)},
-        "/v1/keys/{id}": {"DELETE": within(ring.revoke)},
+        "/v1/keys/{id}": {"GET": within(ring.read), "DELETE": within(ring.revoke)},
         "/v1/keys/{id}/rotate": {"POST": within(ring.rotate)},
         "/v1/audit": {"GET": within(trail.list)},
         "/v1/audit/checkpoints": {"GET": within(trail.checkpoints)},
@@ -138,10 +141,12 @@ def create_app(settings: Settings) -> Application:
             anchor.make_folder()
         await store.open()
         await tiers.open()
+        if census is not None:
+            census.start()
         await parts.open(SERVICE)
         keyring.start()
         checkpoints.start()
-        described.update(await _description(assessor, f"http://{server.host}:{server.port}"))
+        described.update(await _description(assessor, server.url))
         # Everything made so far lives as long as the process: the collector need not walk it again.
         gc.collect()
         gc.freeze()
@@ -152,27 +157,35 @@ def create_app(settings: Settings) -> Application:
         await asyncio.gather(notes.stop(), keyring.stop(), limiter.close(), parts.close())
         # What the notes entered is to be covered, too.
         await checkpoints.stop()
+        if census is not None:
+            await census.stop()
         await asyncio.gather(tiers.close(), store.close())
 
+    limits: dict[Body, int] = {"single": server.body_limit, "batch": server.batch_body_limit}
+    routes: Routes = Table(guarded(endpoints, limits, server.behind_tls))
+    origins = server.cors_origins or ()
     guard: Guard = Anyone(DEFAULT_TENANT)
     if settings.auth.enabled:
         allowances = Allowances(settings.limits, settings.auth.failures)
         addresses = Addresses(server.trusted_proxies or ())
         guard = Authentication((keyring,), addresses, limiter, allowances.of_address, notes.note)
+    else:
+        routes = ForThisMachine(routes, origins)
+    hardening = protective_headers(server.behind_tls)
     concurrency = settings.concurrency
     gate = Gate(
-        Table(guarded(endpoints, {"single": server.body_limit, "batch": server.batch_body_limit}, server.behind_tls)),
+        routes,
         PROBLEMS,
         guard,
         rates,
         Bodies(server.body_timeout),
         Admission(concurrency.max_concurrent_requests, concurrency.max_queue, concurrency.queue_wait),
         notes.note,
-        protective_headers(server.behind_tls),
+        hardening,
         start,
         stop,
     )
-    return gate if not server.cors_origins else _for_browsers(gate, server.cors_origins)
+    return OpenToPages(gate, origins, PROBLEMS, hardening) if origins else gate
 
 
 def make_keys(settings: Settings, secrets: Secrets, store: Store, tiers: Tiers) -> tuple[Keyring, Keys]:
@@ -186,28 +199,13 @@ def make_keys(settings: Settings, secrets: Secrets, store: Store, tiers: Tiers) 
         kept_s=settings.cache.ttl,
         timeout_s=settings.database.timeout,
     )
-    return ring, Keys(store, secrets.key_hash, settings.auth.environment, settings.limits.tiers, ring.forget)
+    return ring, Keys(store, secrets.key_hash, settings.auth.environment, settings.limits, ring.forget)
 
 
 def _anchor(file: FileAnchor | None, checkpoint: Checkpoint) -> None:
     log_anchor(checkpoint)
     if file is not None:
         file(checkpoint)
-
-
-def _for_browsers(app: Application, origins: tuple[str, ...]) -> Application:
-    """The application, for pages of these origins too. Their own credentials, such as cookies, are never taken."""
-    sent = ("Authorization", "X-API-Key", "Content-Type", "Content-Encoding", "Idempotency-Key", "If-None-Match")
-    told = ("ETag", "Location", "Retry-After", "RateLimit", "RateLimit-Policy", "Idempotent-Replayed")
-    return CORSMiddleware(
-        app,
-        allow_origins=origins,
-        allow_methods=("GET", "POST", "DELETE"),
-        allow_headers=(*sent, "X-Request-ID"),
-        expose_headers=(*told, "X-Request-ID"),
-        allow_credentials=False,
-        max_age=600,
-    )
 
 
 def bounded(deadline: Deadline, endpoint: Endpoint) -> Endpoint:

@@ -7,6 +7,7 @@ What holds, whoever decides:
 - Once an assessment was declined, by its record or by an override in force, nobody approves it alone. An approval is
   recorded as pending and takes effect when another key approves it: neither the one that asked for it, nor one that
   lowered the decision since it was last decline. So no key reaches an approval in two steps (decline, review, approve).
+  Nor does a person with two keys, as far as keys tell (app.keys.owners).
 - What took effect after a pending override was asked for makes it void: it was asked for in view of something else.
 """
 
@@ -23,6 +24,7 @@ from msgspec import Struct
 from app import wire
 from app.errors import BodyRefused, Conflict, NotFound
 from app.ids import Uuid7, now_ms, text, time_ms
+from app.keys.owners import Owners
 from app.records import Records
 from app.resilience.deadline import Deadline, DeadlineExceeded
 from app.store.access import Access, StoredOverride
@@ -36,6 +38,10 @@ FIRST_PAUSE_S = 0.02
 """After an attempt that was overtaken, and twice as long after each other: what is read may be of a standby, behind."""
 APPROVE, DECLINE = wire.DECISIONS.index("approve"), wire.DECISIONS.index("decline")
 
+_OF_ONE_HAND = (
+    ", nor can one that replaced it, was made or replaced with it, or with which it was. "
+    "Have the owner of another key do it."
+)
 _OVERTAKEN = "Others decide over this assessment at the same time. Read it again before you repeat this."
 
 Answer = TypeVar("Answer")
@@ -126,7 +132,8 @@ class Overrides:
             asked = next((override for override in known if override.id == override_id), None)
             if asked is None:
                 raise NotFound(f"override {text(override_id)} of this assessment")
-            _check_approval(row, known, asked, actor)
+            _check_approval(known, asked)
+            _check_approver(row, known, asked, actor, Owners(await self._within(self._store.keys(tenant_id))))
             approved = msgspec.structs.replace(asked, state="approved", approver=actor, approved_ms=self._clock())
             told = _act("override.approved", row, approved, actor, asked_by=asked.actor)
             if await self._commit(self._store.approve_override(approved, told, over=row.override_id), approved):
@@ -141,8 +148,11 @@ class Overrides:
         [row] = await self._records.each(tenant_id, (assessment_id,))
         if row is None:
             raise NotFound(f"assessment {text(assessment_id)}")
+        return row, await self._within(self._store.overrides(tenant_id, assessment_id))
+
+    async def _within(self, read: Awaitable[Answer]) -> Answer:
         try:
-            return row, await self._deadline.run(self._store.overrides(tenant_id, assessment_id))
+            return await self._deadline.run(read)
         except DeadlineExceeded as late:
             raise StoreUnavailable(f"the database did not answer within {late.timeout_s:g} s") from None
 
@@ -194,8 +204,8 @@ def history(row: Row, known: Iterable[StoredOverride]) -> History:
     return History(declined, frozenset(lowered_by))
 
 
-def _check_approval(row: Row, known: Iterable[StoredOverride], asked: StoredOverride, actor: str) -> None:
-    """Raises Conflict where this key may not approve this override now."""
+def _check_approval(known: Iterable[StoredOverride], asked: StoredOverride) -> None:
+    """Raises Conflict where nobody may approve this override now."""
     if asked.state != "pending":
         raise Conflict("This override took effect before: there is nothing to approve.")
     later = [one for one in known if one.state != "pending" and _effective_from(one) > (time_ms(asked.id), asked.id)]
@@ -204,12 +214,17 @@ def _check_approval(row: Row, known: Iterable[StoredOverride], asked: StoredOver
             f"The override {text(later[-1].id)} took effect after this one was asked for, which so no longer holds. "
             "Ask for it again."
         )
-    if actor == asked.actor:
-        raise Conflict("The key that asked for an override cannot approve it. Have the owner of another key do it.")
-    if actor in history(row, known).lowered_by:
+
+
+def _check_approver(
+    row: Row, known: Iterable[StoredOverride], asked: StoredOverride, actor: str, owners: Owners
+) -> None:
+    """Raises Conflict where this key may not approve this override."""
+    if owners.may_be_one(actor, asked.actor):
+        raise Conflict(f"The key that asked for an override cannot approve it{_OF_ONE_HAND}")
+    if any(owners.may_be_one(actor, one) for one in history(row, known).lowered_by):
         raise Conflict(
-            "This key lowered the decision since it was last decline, and cannot approve as well. "
-            "Have the owner of another key do it."
+            f"The key that lowered the decision since it was last decline cannot approve as well{_OF_ONE_HAND}"
         )
 
 

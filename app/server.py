@@ -193,7 +193,7 @@ def make_folder(folder: Path) -> None:
 
 def announce(settings: Settings, key_file: Path | None) -> None:
     """Say where the service is and how to try it. key_file: holds a key, whose text is never shown."""
-    address = f"http://{settings.server.host}:{settings.server.port}"
+    address = settings.server.url
     console = Console(highlight=False, soft_wrap=True)
     database = settings.database
     place = database_place(database.url) if database.url and database.is_postgres else database.sqlite_file

@@ -453,7 +453,8 @@ class KeyRequest(Request, frozen=True):
 
 
 class Key(Struct, frozen=True):
-    """An API key, without its text. `permissions` is what it may do; `last_used_at` may be a minute behind."""
+    """An API key, without its text. `permissions` is what it may do; `replaces` is the key that it was made in
+    place of; `last_used_at` may be a minute behind."""
 
     id: str
     tenant_id: str
@@ -467,6 +468,7 @@ class Key(Struct, frozen=True):
     status: KeyStatus
     created_at: str
     created_by: str
+    replaces: str | None
     expires_at: str | None
     revoked_at: str | None
     last_used_at: str | None

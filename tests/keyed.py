@@ -14,14 +14,19 @@ from app.cache.redis import Shared
 from app.credentials import recognise
 from app.ids import now_ms
 from app.keys import Keyring, Keys, Principal
-from app.roles import ROLES, Role
+from app.keys.within import OPERATOR
+from app.roles import Role
+from app.settings.rates import Rate
+from app.settings.tree import Limits
 from app.store.access import StoredKey
 from app.store.base import StoreUnavailable
 
 SECRET = b"what keys are hashed under in the tests"
-TIERS = ("standard", "unlimited")
+LIMITS = Limits(
+    tiers={"standard": Rate(200, 400), "unlimited": None}, default_tier="standard", tenant=None, service=None
+)
 KEPT_S = 300.0
-ALL = ROLES["admin"]
+ALL = OPERATOR
 
 
 class Clock:
@@ -88,11 +93,11 @@ class House:
             **clocks,
             **time_of_day,
         )
-        self.keys = Keys(store, secret, "test", TIERS, self.ring.forget, **time_of_day)
+        self.keys = Keys(store, secret, "test", LIMITS, self.ring.forget, **time_of_day)
 
     async def made(self, role: Role = "assessor", tenant_id: str = "acme", **more: Any) -> bytes:
         """The text of a new key."""
-        text, _ = await self.keys.create(tenant_id, "made", role, actor="tests", within=ALL, **more)
+        text, _ = await self.keys.create(tenant_id, "made", role, actor="tests", limit=ALL, **more)
         return text.encode()
 
     async def caller(self, raw: bytes) -> Principal | None:

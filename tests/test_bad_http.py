@@ -143,6 +143,20 @@ def test_what_breaks_http_is_400(untouched: Service, caller: Client, request_byt
     assert words in problem(exchange(untouched.port, request_bytes), 400, "malformed-request")["detail"]
 
 
+@pytest.mark.parametrize("length_first", [True, False])
+def test_of_a_body_announced_twice_over_no_byte_becomes_a_request(untouched: Service, length_first: bool) -> None:
+    """The server reads chunks, hides the length from the service, and ends the connection."""
+    smuggled = f"GET /v1/keys HTTP/1.1\r\nHost: a\r\nX-API-Key: {KEY}\r\n\r\n"
+    body = f"0\r\n\r\n{smuggled}"
+    announced = [f"Content-Length: {len(body)}", "Transfer-Encoding: chunked"]
+    with Wire(untouched.port) as wire:
+        wire.write(posted(*(announced if length_first else announced[::-1]), body=body))
+        answer = wire.answer()
+        assert (answer.status, answer.headers["connection"]) == (400, "close"), answer
+        with pytest.raises(ConnectionError):
+            wire.answer()
+
+
 def test_a_body_that_ends_before_its_announced_length_is_400(untouched: Service, caller: Client) -> None:
     with Wire(untouched.port) as wire:
         wire.write(head("/v1/assessments", "Content-Length: 1000") + json.dumps(named("Short Ltd")).encode())

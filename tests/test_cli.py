@@ -323,7 +323,7 @@ def test_config_prints_every_value_and_its_origin(tmp_path: Path) -> None:
         "CACHE_TTL": "300",
         "REDIS_URL": "redis://me:hunter2@cache:6379/0",
         "KEY_HASH_SECRET": secret,
-        "AUDIT_SIGNING_KEY": secret,
+        "AUDIT_SIGNING_KEY": secret[::-1],
         "TRUSTED_PROXIES": "10.0.0.0/8,192.0.2.7",
     }
     done = run("config", "--config", file, **variables)

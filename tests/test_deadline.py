@@ -120,6 +120,23 @@ def test_what_remains_is_told_within_a_wait_and_nowhere_else() -> None:
     assert remaining_s() is None
 
 
+def test_a_deadline_that_is_not_told_ends_waits_and_leaves_those_around_it_in_force() -> None:
+    async def scenario() -> None:
+        clock = LoopClock()
+
+        async def look() -> float | None:
+            clock.now += 1
+            return remaining_s()
+
+        silent = Deadline(2, told=False)
+        assert await silent.run(look()) is None
+        assert await Deadline(5).run(silent.run(look())) == 4
+        with pytest.raises(DeadlineExceeded):
+            await Deadline(0, told=False).run(nothing())
+
+    asyncio.run(scenario())
+
+
 def test_nothing_remains_in_force_after_a_wait_that_was_late_failed_or_was_cancelled() -> None:
     async def fail() -> None:
         raise OSError

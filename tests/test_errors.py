@@ -30,6 +30,8 @@ CASES: list[tuple[Exception, int, str]] = [
     (errors.Unavailable("The store does not answer."), 503, "unavailable"),
     (errors.Unauthorized(), 401, "unauthorized"),
     (errors.Forbidden("keys"), 403, "forbidden"),
+    (errors.KeyWider([wire.Fault("/rate", "expected at most 1/s burst 1")]), 403, "wider-key"),
+    (errors.PageRefused("List it in CORS_ORIGINS."), 403, "page-refused"),
     (errors.WrongEncoding("br"), 415, "wrong-encoding"),
     (errors.BodyRefused([FAULT]), 422, "invalid-body"),
     (errors.TooManyRequests("Too many requests.", 2.5), 429, "too-many-requests"),

@@ -55,7 +55,7 @@ async def works(settings: Settings, store: Any) -> bool:
     """Whether the key in the file gets in as an administrator of the first tenant."""
     raw = file_of(settings).read_bytes().strip()
     caller = await House(store, secret=secrets_of(settings).key_hash).caller(raw)
-    return caller is not None and (caller.tenant_id, caller.permissions) == ("default", ALL)
+    return caller is not None and (caller.tenant_id, caller.permissions) == ("default", ALL.permissions)
 
 
 def test_the_first_key_is_in_a_file_that_its_owner_alone_can_read(settings: Settings) -> None:

@@ -25,6 +25,12 @@ class Newcomer(Service):
             self.settings.pop(name)
 
     def start(self, **settings: str) -> Service:
+        self.spawn(**settings)
+        self.wait_for_health()
+        return self
+
+    def spawn(self, **settings: str) -> None:
+        """Start it and do not wait until it answers."""
         self.port = free_port()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -36,8 +42,6 @@ class Newcomer(Service):
                 stderr=log,
                 start_new_session=True,
             )
-        self.wait_for_health()
-        return self
 
     @property
     def admin_key(self) -> str:
@@ -73,6 +77,23 @@ def test_the_line_it_prints_works_as_it_stands(newcomer: Newcomer) -> None:
     assert '"score":' in told.stdout
     assert "$(cat" in line
     assert shlex.split(line)[0] == "curl"
+
+
+@pytest.mark.parametrize(("host", "shown"), [("localhost", "127.0.0.1"), ("::1", "[::1]")])
+def test_the_line_works_on_every_loopback_address(newcomer: Newcomer, host: str, shown: str) -> None:
+    newcomer.spawn(HOST=host)
+    wait_until(lambda: "curl" in newcomer.logged(), "the line is printed")
+    line = next(line for line in newcomer.logged().splitlines() if "curl" in line)
+    assert f" http://{shown}:{newcomer.port}/" in line
+
+    def tried() -> str:
+        return subprocess.run(
+            ["sh", "-c", line], capture_output=True, text=True, cwd=newcomer.folder, check=False
+        ).stdout
+
+    # The line is there a moment before the service.
+    wait_until(lambda: tried(), "it is answered")
+    assert '"score":' in tried()
 
 
 def test_no_key_and_no_secret_ever_stands_in_a_log(newcomer: Newcomer) -> None:

@@ -60,12 +60,37 @@ def test_a_successor_takes_over(service: Service, admin: Client) -> None:
     answer = admin.send("POST", f"/v1/keys/{key['id']}/rotate")
     assert answer.status == 201, answer
     successor = answer.json
-    assert successor["id"] != key["id"]
+    assert (successor["replaces"], key["replaces"]) == (key["id"], None)
     same = ("name", "role", "scopes", "networks", "rate", "tier")
     assert {name: successor[name] for name in same} == {name: key[name] for name in same}
     user = service.client(successor["key"])
     assert user.get("/v1/assessments").status == 200
     user.close()
+
+
+def test_a_key_is_read_where_its_location_says(admin: Client) -> None:
+    answer = admin.post("/v1/keys", {"name": "onboarding", "role": "assessor"})
+    found = admin.get(answer.headers["location"])
+    assert found.status == 200
+    assert found.json == {name: value for name, value in answer.json.items() if name != "key"}
+    admin.send("DELETE", answer.headers["location"])
+    assert admin.get(answer.headers["location"]).json["status"] == "revoked"
+
+
+def test_a_key_reaches_no_further_than_the_one_it_is_made_with(service: Service, admin: Client) -> None:
+    end = (dt.datetime.now(dt.UTC) + dt.timedelta(days=1)).replace(microsecond=0).isoformat()
+    own = {"networks": ["127.0.0.0/8"], "rate": "50/s burst 60", "expires_at": end}
+    maker = service.client(made(admin, role="admin", **own)["key"])
+    refused = maker.post("/v1/keys", {"name": "wide", "role": "viewer", "tier": "unlimited"})
+    assert (refused.status, refused.json["type"]) == (403, "/problems/wider-key")
+    assert [fault["pointer"] for fault in refused.json["errors"]] == ["/networks", "/tier", "/expires_at"]
+    narrow = maker.post("/v1/keys", {"name": "narrow", "role": "viewer", **own})
+    assert narrow.status == 201, narrow
+    wide = made(admin, role="viewer", tier="unlimited")
+    taken = maker.send("POST", f"/v1/keys/{wide['id']}/rotate")
+    assert (taken.status, taken.json["type"]) == (403, "/problems/wider-key")
+    assert maker.send("POST", f"/v1/keys/{narrow.json['id']}/rotate").status == 201
+    maker.close()
 
 
 def test_a_key_that_expires_says_when(admin: Client) -> None:
@@ -99,6 +124,7 @@ def test_a_wrong_key_request_is_explained(admin: Client, document: Json, pointer
 
 def test_an_unknown_key_is_not_there(admin: Client) -> None:
     assert admin.send("DELETE", "/v1/keys/000000000000").status == 404
+    assert admin.get("/v1/keys/000000000000").status == 404
     assert admin.send("POST", "/v1/keys/nonsense/rotate").status == 404
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from ipaddress import ip_network
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,11 +16,13 @@ from records import BACKENDS, Backend, Records, play
 from app import wire
 from app.api.keys import KeyRing
 from app.credentials import recognise
-from app.errors import BodyRefused, BodyUnreadable, Conflict, Forbidden, NotFound, Refusal
+from app.errors import BodyRefused, BodyUnreadable, Conflict, Forbidden, KeyWider, NotFound, Refusal
 from app.ids import now_ms
 from app.keys import Principal
 from app.keys.shown import shown
+from app.keys.within import Within
 from app.roles import ROLES, Permission, Role
+from app.settings.rates import Rate
 from app.store.base import StoreUnavailable
 from app.store.sqlite import SqliteStore
 
@@ -44,7 +47,7 @@ def test_only_a_hash_of_the_key_is_stored_and_nothing_secret_is_told(backend: Ba
         key = await key_of(store, raw)
         text = raw.decode()
         assert text[21:] not in repr(key)
-        await house.keys.rotate("acme", key.id, "tests", within=ALL)
+        await house.keys.rotate("acme", key.id, "tests", limit=ALL)
         await house.keys.revoke("acme", (await store.keys("acme"))[0].id, "tests")
         entries = await store.entries("acme", limit=50)
         acts = sorted(entry.act for entry in entries)
@@ -86,7 +89,7 @@ def test_a_key_that_cannot_be_is_explained(
         house = House(store)
         name = asked.pop("name", "made")
         with pytest.raises(BodyRefused) as refused:
-            await house.keys.create("acme", name, "viewer", actor="tests", within=ALL, **asked)
+            await house.keys.create("acme", name, "viewer", actor="tests", limit=ALL, **asked)
         (fault,) = refused.value.faults
         assert fault.pointer == pointer
         assert words in fault.detail
@@ -99,7 +102,7 @@ def test_all_that_is_wrong_with_a_key_is_told_at_once(sqlite: SqliteStore) -> No
     async def scenario(store: SqliteStore) -> None:
         with pytest.raises(BodyRefused) as refused:
             await House(store).keys.create(
-                "acme", "", "viewer", scopes=["keys"], networks=["x"], tier="x", expires_ms=1, actor="tests", within=ALL
+                "acme", "", "viewer", scopes=["keys"], networks=["x"], tier="x", expires_ms=1, actor="tests", limit=ALL
             )
         pointers = [fault.pointer for fault in refused.value.faults]
         assert pointers == ["/name", "/scopes/0", "/networks/0", "/tier", "/expires_at"]
@@ -114,18 +117,89 @@ def test_nobody_makes_or_gets_a_key_that_may_do_more_than_theirs(sqlite: SqliteS
 
     async def scenario(store: SqliteStore) -> None:
         keys = House(store).keys
-        _, there = await keys.create("acme", "there", role, actor="tests", within=ALL)
+        _, there = await keys.create("acme", "there", role, actor="tests", limit=ALL)
         if ROLES[role] <= held:
-            await keys.create("acme", "more", role, actor="tests", within=held)
-            await keys.rotate("acme", there.id, "tests", within=held)
+            await keys.create("acme", "more", role, actor="tests", limit=Within(held))
+            await keys.rotate("acme", there.id, "tests", limit=Within(held))
             assert len(await store.keys("acme")) == 3
             return
         with pytest.raises(Forbidden) as refused:
-            await keys.create("acme", "more", role, actor="tests", within=held)
+            await keys.create("acme", "more", role, actor="tests", limit=Within(held))
         assert refused.value.permission in ROLES[role] - held
         with pytest.raises(Forbidden):
-            await keys.rotate("acme", there.id, "tests", within=held)
+            await keys.rotate("acme", there.id, "tests", limit=Within(held))
         assert await store.keys("acme") == [there]
+
+    play(sqlite, scenario)
+
+
+END_MS = 4_000_000_000_000
+NARROW = Within(
+    ROLES["admin"],
+    Rate(10, 20),
+    (ip_network("10.0.0.0/8"), ip_network("192.0.2.7"), ip_network("2001:db8::/32")),
+    END_MS,
+)
+INSIDE: dict[str, Any] = {"networks": ["10.1.0.0/16"], "rate": "10/s burst 20", "expires_ms": END_MS}
+
+
+@pytest.mark.parametrize(
+    ("asked", "pointer", "words"),
+    [
+        ({"rate": "11/s burst 20"}, "/rate", "at most 10/s burst 20"),
+        ({"rate": "10/s burst 21"}, "/rate", "not 10/s burst 21"),
+        ({"rate": "unlimited"}, "/rate", "not unlimited"),
+        ({"rate": None}, "/rate", "not 200/s burst 400, the default tier's"),
+        ({"rate": None, "tier": "standard"}, "/tier", "at most 10/s burst 20"),
+        ({"rate": None, "tier": "unlimited"}, "/tier", "not unlimited"),
+        ({"expires_ms": None}, "/expires_at", "2096-10-02T07:06:40.000Z at the latest"),
+        ({"expires_ms": END_MS + 1}, "/expires_at", "at the latest"),
+        ({"networks": []}, "/networks", "within 10.0.0.0/8, 192.0.2.7/32, 2001:db8::/32"),
+        ({"networks": ["10.1.0.0/16", "11.0.0.0/8"]}, "/networks/1", "not 11.0.0.0/8"),
+        ({"networks": ["10.0.0.0/7"]}, "/networks/0", "not 10.0.0.0/7"),
+        ({"networks": ["192.0.2.6/31"]}, "/networks/0", "not 192.0.2.6/31"),
+        ({"networks": ["::/0"]}, "/networks/0", "not ::/0"),
+        ({"networks": ["0.0.0.0/0"]}, "/networks/0", "not 0.0.0.0/0"),
+        ({"networks": ["::ffff:10.0.0.1"]}, "/networks/0", "not ::ffff:"),
+    ],
+)
+def test_nobody_makes_or_gets_a_key_that_reaches_further_than_theirs(
+    sqlite: SqliteStore, asked: dict[str, Any], pointer: str, words: str
+) -> None:
+    async def scenario(store: SqliteStore) -> None:
+        keys = House(store).keys
+        wide = {**INSIDE, **asked}
+        _, there = await keys.create("acme", "there", "viewer", actor="tests", limit=ALL, **wide)
+        for attempt in (
+            keys.create("acme", "more", "viewer", actor="tests", limit=NARROW, **wide),
+            keys.rotate("acme", there.id, "tests", limit=NARROW),
+        ):
+            with pytest.raises(KeyWider) as refused:
+                await attempt
+            (fault,) = refused.value.faults
+            assert fault.pointer == pointer
+            assert words in fault.detail
+        assert await store.keys("acme") == [there]
+
+    play(sqlite, scenario)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"rate": "1/min burst 1"},
+        {"networks": ["192.0.2.7", "2001:db8:1::/48", "10.0.0.0/8"]},
+        {"expires_ms": END_MS - 1},
+    ],
+)
+def test_a_key_may_reach_as_far_as_the_one_it_is_made_with(sqlite: SqliteStore, asked: dict[str, Any]) -> None:
+    async def scenario(store: SqliteStore) -> None:
+        keys = House(store).keys
+        _, made = await keys.create("acme", "x", "admin", actor="tests", limit=NARROW, **{**INSIDE, **asked})
+        _, successor = await keys.rotate("acme", made.id, "tests", limit=NARROW)
+        assert successor.replaces == made.id
+        assert (await store.key(successor.id)) == successor
 
     play(sqlite, scenario)
 
@@ -152,7 +226,7 @@ def test_a_key_that_is_not_there_is_not_found(backend: Backend, id: str) -> None
         with pytest.raises(NotFound):
             await house.keys.revoke("acme", id, "tests")
         with pytest.raises(NotFound):
-            await house.keys.rotate("acme", id, "tests", within=ALL)
+            await house.keys.rotate("acme", id, "tests", limit=ALL)
 
     backend.run(scenario)
 
@@ -164,7 +238,7 @@ def test_another_tenants_key_is_not_there(backend: Backend) -> None:
         with pytest.raises(NotFound):
             await house.keys.revoke("umbrella", id_of(raw), "tests")
         with pytest.raises(NotFound):
-            await house.keys.rotate("umbrella", id_of(raw), "tests", within=ALL)
+            await house.keys.rotate("umbrella", id_of(raw), "tests", limit=ALL)
         assert await house.keys.list("umbrella") == []
         assert await house.caller(raw) is not None
         assert [key.id for key in await house.keys.list("acme")] == [id_of(raw)]
@@ -203,7 +277,7 @@ def test_a_successor_has_the_same_rights_and_the_old_key_ends_with_the_overlap(b
         options: dict[str, Any] = {"scopes": ["read"], "networks": ["10.0.0.0/8"], "rate": "5/s", "expires_ms": ends_ms}
         raw = await house.made("analyst", **options)
         assert await house.caller(raw) is not None
-        text, successor = await house.keys.rotate("acme", id_of(raw), "tests", 60.0, within=ALL)
+        text, successor = await house.keys.rotate("acme", id_of(raw), "tests", 60.0, limit=ALL)
         old = await key_of(store, raw)
         same = ("tenant_id", "name", "role", "scopes", "networks", "tier", "rate")
         assert [getattr(successor, name) for name in same] == [getattr(old, name) for name in same]
@@ -224,14 +298,14 @@ def test_without_an_overlap_the_old_key_ends_at_once(backend: Backend) -> None:
         house = House(store)
         raw = await house.made()
         assert await house.caller(raw) is not None
-        text, _ = await house.keys.rotate("acme", id_of(raw), "tests", within=ALL)
+        text, _ = await house.keys.rotate("acme", id_of(raw), "tests", limit=ALL)
         assert await house.caller(raw) is None
         assert await house.caller(text.encode()) is not None
         with pytest.raises(Conflict, match="expired"):
-            await house.keys.rotate("acme", id_of(raw), "tests", within=ALL)
+            await house.keys.rotate("acme", id_of(raw), "tests", limit=ALL)
         await house.keys.revoke("acme", recognise(text.encode()) or "", "tests")
         with pytest.raises(Conflict, match="was revoked"):
-            await house.keys.rotate("acme", recognise(text.encode()) or "", "tests", within=ALL)
+            await house.keys.rotate("acme", recognise(text.encode()) or "", "tests", limit=ALL)
 
     backend.run(scenario)
 
@@ -258,7 +332,7 @@ def test_a_revocation_whose_commit_was_lost_sight_of_is_looked_up_anew(sqlite: S
 # Over HTTP
 
 
-def asking(body: object = None, query: bytes = b"", held: frozenset[Permission] = ALL, id: str = "") -> Any:
+def asking(body: object = None, query: bytes = b"", held: frozenset[Permission] = ALL.permissions, id: str = "") -> Any:
     """A request of a caller from acme."""
     principal = Principal(
         key_id="ofthecaller0", tenant_id="acme", role="admin", permissions=held, networks=(), expires_ms=None,

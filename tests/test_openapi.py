@@ -42,6 +42,7 @@ ROUTES = {
     ("get", "/v1/models/{id}/{version}"),
     ("get", "/v1/keys"),
     ("post", "/v1/keys"),
+    ("get", "/v1/keys/{id}"),
     ("delete", "/v1/keys/{id}"),
     ("post", "/v1/keys/{id}/rotate"),
     ("get", "/v1/audit"),
@@ -309,9 +310,9 @@ def test_what_asks_for_a_permission_says_which_and_how_to_send_a_key() -> None:
         permission = RULES[operation.method.upper(), operation.path].permission
         told = described(operation)
         assert told["security"] == ([{name: []} for name in schemes] if permission else [])
-        assert ("401" in told["responses"], "403" in told["responses"], "429" in told["responses"]) == (
-            (permission is not None,) * 3
-        )
+        for status, slug in (("401", "unauthorized"), ("403", "forbidden"), ("429", "too-many-requests")):
+            content = told["responses"].get(status, {}).get("content", {"application/problem+json": {"examples": {}}})
+            assert (slug in content["application/problem+json"]["examples"]) == (permission is not None)
         assert permission is None or f"`{permission}`" in told["description"]
 
 

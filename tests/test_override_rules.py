@@ -27,12 +27,13 @@ from deciding import (
     TENANT,
     Pod,
 )
-from records import BACKENDS, Backend
+from records import BACKENDS, Backend, stored_key
 
 from app import overrides
 from app.errors import Conflict
 from app.ids import text
-from app.store.access import StoredOverride
+from app.store.access import StoredKey, StoredOverride
+from app.store.trail import act
 
 
 @pytest.fixture(params=BACKENDS)
@@ -203,6 +204,72 @@ def test_a_pending_override_ends_with_the_next_that_takes_effect(backend: Backen
         assert (await pod.effective(id))[:2] == ("critical", "decline")
         third = await pod.decide(id, decision=APPROVE, by=ANA)
         assert (await pod.approve(third, BEN)).state == "approved"
+
+    backend.run(scenario)
+
+
+DAN = "dandandandan"
+
+
+def keys_of(*given: tuple[str, str, str | None]) -> list[StoredKey]:
+    """Keys: the id of each, whose key made it, and the one that it replaces."""
+    return [
+        stored_key(TENANT, id=id, created_by=maker, created_ms=number, replaces=before)
+        for number, (id, maker, before) in enumerate(given)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("keys", "may"),
+    [
+        (keys_of((ANA, "cli", None), (BEN, "cli", None)), True),
+        (keys_of((ANA, CAT, None), (BEN, CAT, None), (CAT, "service", None)), True),
+        (keys_of((BEN, ANA, None)), False),
+        (keys_of((ANA, BEN, None)), False),
+        (keys_of((BEN, CAT, None), (CAT, ANA, None)), False),
+        (keys_of((ANA, CAT, None), (CAT, DAN, None), (DAN, BEN, None)), False),
+        (keys_of((BEN, "cli", ANA)), False),
+        (keys_of((ANA, "cli", CAT), (CAT, "cli", BEN)), False),
+        (keys_of((ANA, "cli", CAT), (BEN, "cli", CAT)), False),
+        (keys_of((BEN, ANA, CAT)), False),
+        (keys_of((CAT, "cli", ANA), (BEN, CAT, None)), False),
+        (keys_of((CAT, ANA, None), (BEN, "cli", CAT)), False),
+        (keys_of((CAT, ANA, BEN)), False),
+        (keys_of((ANA, CAT, None), (BEN, DAN, None), (DAN, "cli", CAT)), True),
+    ],
+    ids=[
+        "the operator's", "both made by a third", "made", "made by", "made over one", "made by over two",
+        "replaced by the operator", "replaced twice", "two successors of one", "successor taken",
+        "made by the successor", "successor of one made", "its successor taken", "both made by one hand",
+    ],
+)  # fmt: skip
+def test_two_keys_of_one_hand_are_not_four_eyes(backend: Backend, keys: list[StoredKey], may: bool) -> None:
+    """Ben's key approves what Ana's asked for, and what another asked for after Ana's lowered the decision."""
+
+    async def scenario(store: Any) -> None:
+        for key in keys:
+            await store.add_key(key, act(TENANT, "key.created", "cli"))
+        pod = Pod(store)
+        asked = await pod.decide(await pod.assessed(IN_LIQUIDATION), decision=APPROVE, by=ANA)
+        lowered = await pod.assessed(IN_LIQUIDATION)
+        await pod.decide(lowered, decision=REVIEW, by=ANA)
+        others = await pod.decide(lowered, decision=APPROVE, by="somebodyelse")
+        for pending, words in ((asked, "asked for"), (others, "lowered")):
+            if may:
+                assert (await pod.approve(pending, BEN)).state == "approved"
+            else:
+                with pytest.raises(Conflict, match=words):
+                    await pod.approve(pending, BEN)
+
+    backend.run(scenario)
+
+
+def test_another_tenants_keys_say_nothing_of_these(backend: Backend) -> None:
+    async def scenario(store: Any) -> None:
+        await store.add_key(stored_key("umbrella", id=BEN, created_by=ANA), act("umbrella", "key.created", "cli"))
+        pod = Pod(store)
+        asked = await pod.decide(await pod.assessed(IN_LIQUIDATION), decision=APPROVE, by=ANA)
+        assert (await pod.approve(asked, BEN)).state == "approved"
 
     backend.run(scenario)
 

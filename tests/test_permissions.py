@@ -33,6 +33,7 @@ EXPECTED: dict[tuple[str, str], Permission | None] = {
     ("GET", "/v1/models/{id}/{version}"): "models",
     ("GET", "/v1/keys"): "keys",
     ("POST", "/v1/keys"): "keys",
+    ("GET", "/v1/keys/{id}"): "keys",
     ("DELETE", "/v1/keys/{id}"): "keys",
     ("POST", "/v1/keys/{id}/rotate"): "keys",
     ("GET", "/v1/audit"): "audit",

@@ -157,10 +157,23 @@ class TestFaults:
 
     @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.8.7", "localhost", "LOCALHOST", "::1"])
     def test_loopback_may_be_bound_without_authentication(self, host: str) -> None:
+        bound = "127.0.0.1" if host.lower() == "localhost" else host
         for enabled in ("true", "false"):
-            assert load({"HOST": host, "AUTH_ENABLED": enabled}).settings.server.host == host
+            assert load({"HOST": host, "AUTH_ENABLED": enabled}).settings.server.host == bound
 
-    @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "example.org", "localhost.example.org", "127.1"])
+    @pytest.mark.parametrize("host", ["example.org", "localhost.example.org", "127.1", "[::1]", "127.0.0.1:80", "*"])
+    def test_no_other_name_is_bound(self, host: str) -> None:
+        assert only_fault({"HOST": host}) == (
+            f'environment HOST: "{host}" is not an IP address; '
+            "give an IP address without brackets such as 127.0.0.1, 0.0.0.0 or ::1, or localhost"
+        )
+
+    def test_two_secrets_are_not_one(self) -> None:
+        fault = only_fault({"KEY_HASH_SECRET": "hunter2" * 5, "AUDIT_SIGNING_KEY": "hunter2" * 5})
+        assert fault.startswith("environment AUDIT_SIGNING_KEY: audit.signing_key: it is the same as auth.key_hash")
+        assert "hunter2" not in fault
+
+    @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4"])
     def test_what_lies_beyond_loopback_is_bound_only_with_authentication(self, host: str) -> None:
         assert load({"HOST": host}).settings.server.host == host
         fault = only_fault({"HOST": host, "AUTH_ENABLED": "false"})

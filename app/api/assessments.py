@@ -121,9 +121,7 @@ class Assessments:
     async def _batched(self, request: Request, query: AssessQuery, key: str | None) -> Answer:
         body, tenant_id, actor = request.body, request.principal.tenant_id, request.principal.key_id
         items = read_batch(body)
-        if len(items) > 1:
-            # One was taken for the request.
-            await self._rates.charge(request, len(items) - 1)
+        await self._rates.charge(request, len(items))
         full = query.explain == "full"
         scored = await self._assessor.score_batch(tenant_id, items, dry_run=query.dry_run)
         own_id = request.id.decode("ascii")

@@ -10,8 +10,10 @@ from app import ids, wire
 from app.edge.gate import JSON_TYPE, Answer
 from app.edge.request import Request
 from app.faults import Query, RotateQuery, parse_query
-from app.keys import Keys
+from app.keys import Keys, Principal
 from app.keys.shown import shown, shown_once
+from app.keys.within import Within
+from app.limits.allowance import Allowance
 from app.profiles import read_body
 from app.store.access import StoredKey
 
@@ -26,7 +28,7 @@ class KeyRing:
         self._keys = keys
 
     async def create(self, request: Request) -> Answer:
-        """Make a key, which may do no more than the one it is asked for with."""
+        """Make a key, which reaches no further than the one it is asked for with."""
         parse_query(request.query, Query)
         asked = read_body(request.body, wire.KeyRequest)
         principal = request.principal
@@ -40,7 +42,7 @@ class KeyRing:
             rate=asked.rate,
             expires_ms=None if asked.expires_at is None else _unix_ms(asked.expires_at),
             actor=principal.key_id,
-            within=principal.permissions,
+            limit=_limit(principal),
         )
         return _made(text, key)
 
@@ -50,6 +52,12 @@ class KeyRing:
         now_ms = ids.now_ms()
         keys = await self._keys.list(request.principal.tenant_id)
         return Answer(200, _encode(wire.KeyList([shown(key, now_ms) for key in keys])))
+
+    async def read(self, request: Request) -> Answer:
+        """One of them; those that ended too."""
+        parse_query(request.query, Query)
+        key = await self._keys.read(request.principal.tenant_id, request.path_params["id"])
+        return Answer(200, _encode(shown(key, ids.now_ms())))
 
     async def revoke(self, request: Request) -> Answer:
         """End a key; again, and nothing changes."""
@@ -67,9 +75,16 @@ class KeyRing:
             request.path_params["id"],
             principal.key_id,
             query.overlap_s,
-            within=principal.permissions,
+            limit=_limit(principal),
         )
         return _made(text, key)
+
+
+def _limit(principal: Principal) -> Within:
+    """How far the caller reaches, and so a key that they make."""
+    allowance = principal.allowance
+    rate = allowance.rate("key") if isinstance(allowance, Allowance) else None
+    return Within(principal.permissions, rate, principal.networks, principal.expires_ms)
 
 
 def _unix_ms(moment: dt.datetime) -> int:

@@ -39,9 +39,7 @@ class Matching:
         asked = read_body(request.body, MatchRequest).queries
         if len(asked) > MOST_QUERIES:
             raise BatchTooLarge(MOST_QUERIES)
-        if len(asked) > 1:
-            # One was taken for the request.
-            await self._rates.charge(request, len(asked) - 1)
+        await self._rates.charge(request, len(asked))
         threshold = self._lists.loaded.threshold if query.threshold is None else query.threshold
         responses: dict[str, MatchResponse] = {}
         slice_end = perf_counter() + SLICE_S

@@ -38,6 +38,7 @@ class Operation(NamedTuple):
 
 COMMON_PROBLEMS: tuple[type[Exception], ...] = (
     errors.RequestMalformed,
+    errors.PageRefused,
     errors.ParameterRefused,
     errors.HeadersTooLarge,
     Exception,

@@ -320,8 +320,9 @@ OPERATIONS: tuple[Operation, ...] = (
         "approve_override",
         "Overrides",
         "Approve a pending override",
-        "It takes effect. The key must be another than the one that asked for it, and than each that lowered the "
-        "decision since it was last decline; and no other override may have taken effect in between. Otherwise: 409.",
+        "It takes effect. The key must be another person's than the one that asked for it, and than each that lowered "
+        "the decision since it was last decline: neither its successor, nor made or replaced with it over any number "
+        "of steps, nor the reverse. And no other override may have taken effect in between. Otherwise: 409.",
         (Answer(200, "The override, in force", wire.Override),),
         problems=(errors.NotFound, errors.Conflict),
     ),
@@ -362,8 +363,8 @@ OPERATIONS: tuple[Operation, ...] = (
         "Keys",
         "Make a key",
         "For the caller's tenant. The answer holds the key's text, `key`, which is kept nowhere and shown this once. "
-        "Nobody can make a key that may do more than their own (403). Without `tier` and `rate` it has the settings' "
-        "default tier.",
+        "Nobody can make a key that may do more than their own, or that has a higher rate, a later end or wider "
+        "networks (403). Without `tier` and `rate` it has the settings' default tier.",
         (Answer(201, "The key, with its text", wire.NewKey, ("Location",)),),
         body=wire.KeyRequest,
         examples=(
@@ -380,7 +381,17 @@ OPERATIONS: tuple[Operation, ...] = (
             ),
             ("minimal", {"name": "onboarding", "role": "assessor"}),
         ),
-        problems=(*BODY_PROBLEMS, errors.BodyRefused),
+        problems=(*BODY_PROBLEMS, errors.BodyRefused, errors.KeyWider),
+    ),
+    Operation(
+        "get",
+        "/v1/keys/{id}",
+        "read_key",
+        "Keys",
+        "Read a key",
+        "As it is now; one that expired or was revoked too. Never its text.",
+        (Answer(200, "The key", wire.Key),),
+        problems=(errors.NotFound,),
     ),
     Operation(
         "delete",
@@ -400,10 +411,11 @@ OPERATIONS: tuple[Operation, ...] = (
         "Keys",
         "Replace a key",
         "Makes a successor with the same rights, the same rate and the same end, and ends the key after `overlap_s`, "
-        "or when it would have ended anyway. A key that does not work any more cannot be replaced (409).",
+        "or when it would have ended anyway. A key that does not work any more cannot be replaced (409), nor one that "
+        "reaches further than the caller's own (403).",
         (Answer(201, "The successor, with its text", wire.NewKey, ("Location",)),),
         query=faults.RotateQuery,
-        problems=(errors.NotFound, errors.Conflict),
+        problems=(errors.NotFound, errors.Conflict, errors.KeyWider),
     ),
     Operation(
         "get",

@@ -23,19 +23,21 @@ PUBLIC = b"public, max-age=300"
 
 class Rule(NamedTuple):
     """permission: None where no key is asked for.  kind: of admission, None for what never waits.  cache: what the
-    Cache-Control of its answers says.  policy: their Content-Security-Policy, b"" where the answer brings its own."""
+    Cache-Control of its answers says.  policy: their Content-Security-Policy, b"" where the answer brings its own.
+    by_content: as of `Route`."""
 
     permission: Permission | None
     kind: int | None
     body: Body = "none"
     cache: bytes = REVALIDATED
     policy: bytes = NOTHING_LOADED
+    by_content: bool = False
 
 
 RULES: dict[tuple[str, str], Rule] = {
     ("POST", "/v1/assessments"): Rule("assess", WRITE, "single"),
     ("GET", "/v1/assessments"): Rule("read", READ),
-    ("POST", "/v1/assessments/batch"): Rule("assess", BATCH, "batch"),
+    ("POST", "/v1/assessments/batch"): Rule("assess", BATCH, "batch", by_content=True),
     ("GET", "/v1/assessments/{id}"): Rule("read", READ),
     ("POST", "/v1/assessments/{id}/replay"): Rule("replay", WRITE),
     ("GET", "/v1/assessments/{id}/overrides"): Rule("read", READ),
@@ -47,11 +49,12 @@ RULES: dict[tuple[str, str], Rule] = {
     ("GET", "/v1/dispositions/{id}"): Rule("read", READ),
     ("DELETE", "/v1/dispositions/{id}"): Rule("override", WRITE),
     ("GET", "/v1/watchlists"): Rule("read", READ),
-    ("POST", "/match/{dataset}"): Rule("assess", WRITE, "batch", NO_STORE),
+    ("POST", "/match/{dataset}"): Rule("assess", WRITE, "batch", NO_STORE, by_content=True),
     ("GET", "/v1/models"): Rule("models", READ),
     ("GET", "/v1/models/{id}/{version}"): Rule("models", READ),
     ("GET", "/v1/keys"): Rule("keys", READ, cache=NO_STORE),
     ("POST", "/v1/keys"): Rule("keys", WRITE, "single", NO_STORE),
+    ("GET", "/v1/keys/{id}"): Rule("keys", READ, cache=NO_STORE),
     ("DELETE", "/v1/keys/{id}"): Rule("keys", WRITE, cache=NO_STORE),
     ("POST", "/v1/keys/{id}/rotate"): Rule("keys", WRITE, "none", NO_STORE),
     ("GET", "/v1/audit"): Rule("audit", READ, cache=NO_STORE),
@@ -87,4 +90,5 @@ def guarded(
 
 def _route(endpoint: Endpoint, rule: Rule, limits: Mapping[Body, int], tls: bool) -> Route:
     limit = 0 if rule.body == "none" else limits[rule.body]
-    return Route(endpoint, rule.permission, rule.kind, limit, fixed_headers(rule.cache, tls, rule.policy))
+    headers = fixed_headers(rule.cache, tls, rule.policy)
+    return Route(endpoint, rule.permission, rule.kind, limit, headers, rule.by_content)

@@ -18,9 +18,10 @@ from app.errors import BodyRefused, Refusal, clipped
 from app.keys import Keys, first_key
 from app.keys.shown import shown, shown_once
 from app.keys.validity import permissions
+from app.keys.within import OPERATOR
 from app.main import make_keys
 from app.neighbours import Tiers
-from app.roles import PERMISSIONS, ROLES, Permission, Role
+from app.roles import PERMISSIONS, Permission, Role
 from app.secrets import Secrets, SecretsMissing, secrets_of
 from app.settings import Settings
 from app.settings.kinds import Malformed, parse_duration
@@ -65,7 +66,7 @@ def create(config: str | None, order: Order, as_json: bool) -> None:
             rate=order.rate,
             expires_ms=expires_ms,
             actor=ACTOR,
-            within=ROLES["admin"],
+            limit=OPERATOR,
         )
 
     text, key = _with_keys(settings, make, first=True)
@@ -123,7 +124,7 @@ def rotate(config: str | None, tenant_id: str | None, id: str, overlap: str, as_
     settings = setup.settings(config, {}).settings
 
     async def replace(keys: Keys) -> tuple[str, StoredKey]:
-        return await keys.rotate(tenant_id, id, ACTOR, overlap_s, within=ROLES["admin"])
+        return await keys.rotate(tenant_id, id, ACTOR, overlap_s, limit=OPERATOR)
 
     text, key = _with_keys(settings, replace)
     _show_text(text, key, as_json)

@@ -40,6 +40,8 @@ class Route(NamedTuple):
 
     permission: that the caller must hold, None where no key is asked for.  kind: of admission, None for what never
     waits.  body_limit: bytes, 0 where no body is read.  headers: of every answer.
+    by_content: the endpoint charges the request itself (`Rates.charge`), once it knows what it costs; one that fails
+    before costs one.
     """
 
     endpoint: Endpoint
@@ -47,6 +49,7 @@ class Route(NamedTuple):
     kind: int | None
     body_limit: int
     headers: tuple[tuple[bytes, bytes], ...]
+    by_content: bool = False
 
 
 class Routes(Protocol):
@@ -58,8 +61,9 @@ class Routes(Protocol):
 class Gate:
     """The ASGI application: one request in, one answer out.
 
-    In this order: the head, the route, the key, its permission, its rate, the body, a place to be worked on, and then
-    the endpoint. What costs least is refused first, and nobody holds a place while a body is still coming.
+    In this order: the head, the route, the key, its rate, its permission, the body, a place to be worked on, and then
+    the endpoint. What costs least is refused first, nobody holds a place while a body is still coming, and whoever has
+    a key pays for what they are refused as well.
 
     start, stop: run when the server starts and stops; what `start` raises ends the start.
     note: told of each refused permission.  headers: of every problem.
@@ -102,10 +106,13 @@ class Gate:
             if route.permission is not None:
                 principal = self._guard.known(request) or await self._guard.find(request)
                 request.principal = principal
-                if route.permission not in principal.permissions:
-                    raise Forbidden(route.permission)
-                if not self._rates.charge_at_once(request):
+                is_allowed = route.permission in principal.permissions
+                if route.by_content and is_allowed:
+                    self._rates.trust(request)
+                elif not self._rates.charge_at_once(request):
                     await self._rates.charge(request)
+                if not is_allowed:
+                    raise Forbidden(route.permission)
             if route.body_limit:
                 request.check_content_type()
                 request.body = await self._bodies.read(request, route.body_limit)
@@ -127,15 +134,20 @@ class Gate:
                 (b"x-request-id", request.id),
             ]
             status, body = answer.status, answer.body
-        except Disconnected:
-            # A client that only closed its sending side, or sent a broken chunk, still reads.
-            status, headers, body = self._problem(RequestMalformed("The body broke off before its end."), request)
         except Exception as error:
-            status, headers, body = self._problem(error, request)
+            status, headers, body = await self._refused(error, request)
         if request.unread is not False and not await self._bodies.forget(request):
             headers.append(CLOSE)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+    async def _refused(self, error: Exception, request: Request) -> tuple[int, Headers, bytes]:
+        if isinstance(error, Disconnected):
+            # A client that only closed its sending side, or sent a broken chunk, still reads.
+            error = RequestMalformed("The body broke off before its end.")
+        if request.owes:
+            error = await self._rates.collect(request, error)
+        return self._problem(error, request)
 
     def _problem(self, error: Exception, request: Request) -> tuple[int, Headers, bytes]:
         request_id = request.id.decode("ascii")

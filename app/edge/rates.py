@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.edge.request import Request
-from app.errors import TooManyRequests
+from app.errors import Refusal, TooManyRequests
 from app.limits.limiter import Allowance, Limiter, Taken, fields
 
 
@@ -27,9 +27,29 @@ class Rates:
 
     async def charge(self, request: Request, cost: int = 1) -> None:
         """Take so much from the caller's allowance. Raises TooManyRequests; then nothing was taken."""
+        request.owes = False
         allowance: Allowance | None = request.principal.allowance
         if allowance is not None:
             _settle(request, allowance, await self._limiter.take(allowance, cost), cost)
+
+    def trust(self, request: Request) -> None:
+        """Let a request in that will say by itself what it costs, by `charge`. Raises TooManyRequests where even one is
+        known to be too much."""
+        allowance: Allowance | None = request.principal.allowance
+        if allowance is not None:
+            refused = self._limiter.refused(allowance)
+            if refused is not None:
+                _settle(request, allowance, refused, 1)
+            request.owes = True
+
+    async def collect(self, request: Request, error: Exception) -> Exception:
+        """Charge one to a request that failed before it said what it costs; what its caller is told of the two."""
+        try:
+            await self.charge(request)
+        except TooManyRequests as refused:
+            # A fault of the service's own is still to be known as such.
+            return refused if isinstance(error, Refusal) else error
+        return error
 
 
 def _settle(request: Request, allowance: Allowance, taken: Taken, cost: int) -> None:

@@ -96,9 +96,10 @@ class Request:
     id: the caller's X-Request-ID where it is 1 to 128 characters of A-Za-z0-9._-, else one made here.
     content_length: bytes, or -1 where the body is chunked, or there is none.
     unread: whether there is a body that nobody has begun to read; None as long as that is not known.
+    owes: whether it was let in without being charged, and has not been since.
     credential: the key as it was sent, None where none was, b"" where what was sent cannot be one.
     headers: by name in lower case; those in LISTED that stood several times joined with commas, in order.
-    body, principal, route, fields (headers that the answer gets): what the layers above have found out so far.
+    body, principal, fields (headers that the answer gets): what the layers above have found out so far.
 
     # Design: the server itself refuses control characters in headers, makes one of equal Content-Lengths, takes away
     # one beside Transfer-Encoding and then closes the connection, and makes a path of an absolute target.
@@ -106,8 +107,8 @@ class Request:
     """
 
     __slots__ = (
-        "body", "chunked", "content_length", "content_type", "credential", "fields", "headers", "id", "method", "path",
-        "path_params", "principal", "query", "receive", "route", "scope", "unread",
+        "body", "chunked", "content_length", "content_type", "credential", "fields", "headers", "id", "method", "owes",
+        "path", "path_params", "principal", "query", "receive", "scope", "unread",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
@@ -124,9 +125,9 @@ class Request:
         self.credential: bytes | None = None
         self.chunked = False
         self.unread: bool | None = None
+        self.owes = False
         self.body: bytes = b""
         self.principal: Any = None
-        self.route: Any = None
         self.fields: Sequence[tuple[bytes, bytes]] = ()
 
     @property
@@ -288,8 +289,8 @@ class Bodies:
     """Reads bodies within a size and a time."""
 
     def __init__(self, timeout_s: float) -> None:
-        self._deadline = Deadline(timeout_s)
-        self._forgetting = Deadline(FORGOTTEN_S)
+        self._deadline = Deadline(timeout_s, told=False)
+        self._forgetting = Deadline(FORGOTTEN_S, told=False)
 
     async def read(self, request: Request, limit_bytes: int) -> bytes:
         """The whole body, expanded where it was sent as gzip: neither form may have more than limit_bytes.

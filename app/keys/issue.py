@@ -9,12 +9,15 @@ from msgspec.structs import replace
 
 from app import ids
 from app.credentials import ID_CHARS, digest, mint
-from app.errors import BodyRefused, Conflict, Forbidden, NotFound, clipped
+from app.errors import BodyRefused, Conflict, NotFound, clipped
 from app.faults import pointer
+from app.keys import within
 from app.keys.validity import permissions, works
-from app.roles import PERMISSIONS, ROLES, Permission, Role, granted
+from app.keys.within import Within
+from app.roles import PERMISSIONS, ROLES, Permission, Role
 from app.settings.kinds import Malformed
 from app.settings.rates import RATE, parse_rate
+from app.settings.tree import Limits
 from app.store.access import Access, StoredKey
 from app.store.trail import Act, act
 from app.wire import Fault
@@ -27,7 +30,7 @@ LATEST_MS = 253_370_764_800_000
 class Keys:
     """The keys of all tenants.
 
-    secret: what their texts are hashed under.  environment: stands in each.  tiers: the names that a key may have.
+    secret: what their texts are hashed under.  environment: stands in each.  limits: the tiers that a key may have.
     forget: has every process look a key up anew.  now_ms: Unix time.
     """
 
@@ -36,14 +39,14 @@ class Keys:
         store: Access,
         secret: bytes,
         environment: str,
-        tiers: Collection[str],
+        limits: Limits,
         forget: Callable[[str], Awaitable[object]],
         now_ms: Callable[[], int] = ids.now_ms,
     ) -> None:
         self._store = store
         self._secret = secret
         self._environment = environment
-        self._tiers = tiers
+        self._limits = limits
         self._forget = forget
         self._now_ms = now_ms
 
@@ -59,25 +62,24 @@ class Keys:
         rate: str | None = None,
         expires_ms: int | None = None,
         actor: str,
-        within: frozenset[Permission],
+        limit: Within,
     ) -> tuple[str, StoredKey]:
         """A new key, and its text, which is nowhere else.
 
-        within: what whoever makes it may do; the key may do no more.
-        Raises BodyRefused with every fault, by its pointer in a `wire.KeyRequest`, and Forbidden.
+        limit: how far whoever makes it reaches; the key may reach no further.
+        Raises BodyRefused with every fault, by its pointer in a `wire.KeyRequest`; Forbidden, KeyWider.
         """
         now_ms = self._now_ms()
         faults = [
             *_name_faults(name),
             *_scope_faults(role, scopes),
             *_network_faults(networks),
-            *_rate_faults(self._tiers, tier, rate),
+            *_rate_faults(self._limits.tiers, tier, rate),
         ]
         if expires_ms is not None and not now_ms < expires_ms <= LATEST_MS:
             faults.append(Fault("/expires_at", "expected a time to come, before the year 9999"))
         if faults:
             raise BodyRefused(faults)
-        _check_within(granted(role, scopes), within)
         text, id = mint(self._environment)
         key = StoredKey(
             id=id,
@@ -94,8 +96,13 @@ class Keys:
             created_by=actor,
             expires_ms=expires_ms,
         )
+        within.check(key, limit, self._limits)
         await self._store.add_key(key, created(key, actor))
         return text, key
+
+    async def read(self, tenant_id: str, id: str) -> StoredKey:
+        """A key of the tenant, one that ended too. Raises NotFound."""
+        return await self._key(tenant_id, id)
 
     async def list(self, tenant_id: str | None) -> list[StoredKey]:
         """The tenant's keys, or all, newest first; those that ended too."""
@@ -134,18 +141,18 @@ class Keys:
         actor: str,
         overlap_s: float = 0.0,
         *,
-        within: frozenset[Permission],
+        limit: Within,
     ) -> tuple[str, StoredKey]:
         """A successor with the same rights and the same end, and its text; the old key ends after the overlap.
 
-        tenant_id: as of `revoke`.  within: as of `create`.
-        Raises NotFound, Conflict for a key that does not work any more, Forbidden.
+        tenant_id: as of `revoke`.  limit: as of `create`.
+        Raises NotFound, Conflict for a key that does not work any more, Forbidden, KeyWider.
         """
         old = await self._key(tenant_id, id)
         now_ms = self._now_ms()
         if not works(old, now_ms):
             raise _ended(old)
-        _check_within(permissions(old), within)
+        within.check(old, limit, self._limits)
         text, new_id = mint(self._environment)
         successor = replace(
             old,
@@ -154,6 +161,7 @@ class Keys:
             created_ms=now_ms,
             created_by=actor,
             last_used_ms=None,
+            replaces=id,
         )
         ends_ms = now_ms + round(overlap_s * 1000)
         if old.expires_ms is not None:
@@ -241,12 +249,6 @@ def _rate_faults(tiers: Collection[str], tier: str | None, rate: str | None) -> 
         except Malformed:
             return [Fault("/rate", f'expected {RATE.right}, got "{clipped(rate, 40)}"')]
     return []
-
-
-def _check_within(wanted: frozenset[Permission], held: frozenset[Permission]) -> None:
-    for permission in PERMISSIONS:
-        if permission in wanted and permission not in held:
-            raise Forbidden(permission)
 
 
 def _unknown(id: str) -> NotFound:

@@ -35,6 +35,7 @@ def _members(key: StoredKey, now_ms: int) -> dict[str, Any]:
         "status": _status(key, now_ms),
         "created_at": ids.instant(key.created_ms),
         "created_by": key.created_by,
+        "replaces": key.replaces,
         "expires_at": _instant(key.expires_ms),
         "revoked_at": _instant(key.revoked_ms),
         "last_used_at": _instant(key.last_used_ms),

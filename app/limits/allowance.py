@@ -46,6 +46,10 @@ class Allowance:
         self.policy = ", ".join([_policy(bucket) for _, bucket in told]).encode("ascii")
         self.policy_field = (b"ratelimit-policy", self.policy)
 
+    def rate(self, name: str) -> Rate | None:
+        """The rate of the bucket that is told by this name; None where there is none."""
+        return next((bucket.rate for bucket in self.buckets if bucket.name == name), None)
+
 
 class Taken(NamedTuple):
     """granted: whether the request may go on.  wait_s: if not, when the same may.  standings: of each bucket after it,

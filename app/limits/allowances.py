@@ -32,8 +32,12 @@ class Allowances:
         service = _bucket("service", b"service", limits.service)
 
         def for_key(tenant_id: str, id: str, tier: str | None, rate: str | None) -> Allowance | None:
+            if rate is None and tier is not None and tier not in limits.tiers:
+                log.warning(
+                    "the key %s has the tier %s, which limits.tiers does not name; it gets the default one", id, tier
+                )
             buckets = (
-                *_bucket("key", b"key:" + id.encode("ascii"), _rate(limits, id, tier, rate)),
+                *_bucket("key", b"key:" + id.encode("ascii"), rate_of(limits, tier, rate)),
                 *_bucket("tenant", b"tenant:" + tenant_bytes(tenant_id), limits.tenant),
                 *service,
             )
@@ -62,14 +66,11 @@ def _bucket(name: str | None, place: bytes, rate: Rate | None) -> tuple[Bucket, 
     return () if rate is None else (Bucket(name, b"kyb:limit:" + place, rate),)
 
 
-def _rate(limits: Limits, id: str, tier: str | None, rate: str | None) -> Rate | None:
-    """The key's own rate, or else its tier's; a tier that the settings do not name any more is the default one."""
+def rate_of(limits: Limits, tier: str | None, rate: str | None) -> Rate | None:
+    """A key's own rate, or else its tier's; a tier that the settings do not name any more is the default one."""
     if rate is not None:
         return parse_rate(rate)
-    if tier is not None and tier not in limits.tiers:
-        log.warning("the key %s has the tier %s, which limits.tiers does not name; it gets the default one", id, tier)
-        tier = None
-    return limits.tiers[limits.default_tier if tier is None else tier]
+    return limits.tiers[tier if tier is not None and tier in limits.tiers else limits.default_tier]
 
 
 def _neighbourhood(address: str) -> str:

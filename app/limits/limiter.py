@@ -41,8 +41,8 @@ class _Empty(NamedTuple):
 class Limiter:
     """Takes requests from buckets, exactly over all processes that share a Redis.
 
-    shared: None without a Redis.  processes: how many there are at most; what Redis does not answer, each decides by
-    its own part of rate and burst.  clock: seconds, monotonic.
+    shared: None without a Redis.  processes: how many there are, as far as known; what Redis does not answer, each
+    decides by its own part of rate and burst.  clock: seconds, monotonic.
     `asked_here`: takes decided here though there is a Redis.  `recalled`: takes refused without asking it.
     ahead: what was taken before it was asked for.
 
@@ -77,6 +77,10 @@ class Limiter:
         self.asked_here = 0
         self.recalled = 0
 
+    def divide(self, processes: int) -> None:
+        """Have this be one of so many processes."""
+        self._part.divide(processes)
+
     async def close(self) -> None:
         """Have decided what waits for Redis; from the call on, it is not asked any more."""
         await self._takes.close()
@@ -86,6 +90,15 @@ class Limiter:
         if self._is_away:
             return self._part.wait_s(allowance.buckets, cost, self._clock())
         return self._recall(allowance, cost) if self._empty else 0.0
+
+    def refused(self, allowance: Allowance, cost: int = 1) -> Taken | None:
+        """What a request of this cost is known to be refused with; None where only taking it will tell."""
+        wait_s = self.refusal(allowance, cost)
+        if not wait_s:
+            return None
+        here = self._is_away
+        standings = self._part.standings(allowance.buckets, self._clock()) if here else self._recalled(allowance)
+        return Taken(False, wait_s, standings)
 
     async def take(self, allowance: Allowance, cost: int = 1) -> Taken:
         """Take a request of this cost, 1 or more, from every bucket of the allowance, or from none."""
@@ -113,7 +126,7 @@ class Limiter:
             wait_s = self._recall(allowance, cost)
             if wait_s:
                 self.recalled += 1
-                return Taken(False, wait_s, self._recalled_standings(allowance))
+                return Taken(False, wait_s, self._recalled(allowance))
         return None
 
     def _take_here(self, allowance: Allowance, cost: int) -> Taken:
@@ -159,7 +172,7 @@ class Limiter:
                     del self._empty[key]
         return wait_s
 
-    def _recalled_standings(self, allowance: Allowance) -> list[Standing | None]:
+    def _recalled(self, allowance: Allowance) -> list[Standing | None]:
         now_s = self._clock()
         kept = [self._empty.get(bucket.key) for bucket in allowance.buckets]
         return [None if known is None else (0, math.ceil(known.full_s - now_s)) for known in kept]

@@ -26,6 +26,13 @@ class Part:
         self._most = most
         self._levels: OrderedDict[bytes, _Level] = OrderedDict()
 
+    def divide(self, processes: int) -> None:
+        """From now on, be one of so many."""
+        if processes != self._processes:
+            self._processes = processes
+            for level in self._levels.values():
+                level.share(level.whole, processes)
+
     def take(self, buckets: Sequence[Bucket], cost: int, now_s: float) -> Taken:
         """Take a request of this cost from every bucket, or from none. It tells how this process's part stands."""
         if len(buckets) == 1:
@@ -54,6 +61,11 @@ class Part:
         """How long a request of this cost would have to wait now."""
         levels = [level for bucket in buckets if (level := self._levels.get(bucket.key)) is not None]
         return max([level.wait_s(cost, now_s) for level in levels], default=0.0)
+
+    def standings(self, buckets: Sequence[Bucket], now_s: float) -> list[gcra.Standing | None]:
+        """How this process's part of each stands; None for those that nobody took from yet."""
+        levels = [self._levels.get(bucket.key) for bucket in buckets]
+        return [None if one is None else gcra.standing(one.owed_at(now_s), one.rate) for one in levels]
 
     def _level(self, bucket: Bucket, now_s: float) -> _Level:
         """The bucket's level, as it is now."""
@@ -89,4 +101,7 @@ class _Level:
         self.rate = Rate(whole.per_s / processes, max(1, whole.burst // processes))
 
     def wait_s(self, cost: int, now_s: float) -> float:
-        return gcra.wait_s(gcra.drained(self.owed, now_s - self.at_s, self.rate), self.rate, cost)
+        return gcra.wait_s(self.owed_at(now_s), self.rate, cost)
+
+    def owed_at(self, now_s: float) -> float:
+        return gcra.drained(self.owed, now_s - self.at_s, self.rate)

@@ -35,14 +35,17 @@ def remaining_s() -> float | None:
 class Deadline:
     """One deadline for many waits of the same kind, at most one in each task. Waits of different kinds may nest.
 
+    told: whether what is waited for may ask by `remaining_s` when it ends; without that a wait costs less.
+
     # Design: all waits have the same timeout, so they stand in a line ordered by when they end, and one timer looks at
     the head of the line only. A wait costs a dict entry, not a timer.
     """
 
-    __slots__ = ("_late", "_timer", "_waiting", "timeout_s")
+    __slots__ = ("_late", "_timer", "_told", "_waiting", "timeout_s")
 
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self, timeout_s: float, *, told: bool = True) -> None:
         self.timeout_s = timeout_s
+        self._told = told
         self._waiting: dict[asyncio.Task[Any], float] = {}
         self._late: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -61,8 +64,11 @@ class Deadline:
         end = self._waiting[task] = loop.time() + self.timeout_s
         if self._timer is None:
             self._timer = loop.call_later(self.timeout_s, self._look)
-        outer_end = _nearest_end.get()
-        token = _nearest_end.set(end) if outer_end is None or end < outer_end else None
+        token = None
+        if self._told:
+            outer_end = _nearest_end.get()
+            if outer_end is None or end < outer_end:
+                token = _nearest_end.set(end)
         cancelled_before = task.cancelling()
         try:
             return await awaitable

@@ -181,6 +181,10 @@ def _disagreements(found: Mapping[str, Effective]) -> Iterator[Fault]:
     if tier and tiers and tier.value not in tiers.value:
         problem = f"there is no tier {tier.value} in limits.tiers ({tiers.origin})"
         yield Fault(f"{tier.origin}: limits.default_tier", problem, f"give one of {', '.join(tiers.value)}")
+    hashing, signing = found.get("auth.key_hash_secret"), found.get("audit.signing_key")
+    if hashing and signing and hashing.value is not None and hashing.value == signing.value:
+        problem = f"it is the same as auth.key_hash_secret ({hashing.origin}), so whoever learns one has both"
+        yield Fault(f"{signing.origin}: audit.signing_key", problem, "give another, such as of openssl rand -hex 32")
     model_id, model_path = found.get("model.id"), found.get("model.path")
     if model_id and model_path and model_id.origin != DEFAULT and model_path.value is not None:
         problem = f"both model.id ({model_id.origin}) and model.path ({model_path.origin}) select a model"

@@ -19,7 +19,6 @@ _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(h|ms|m|s)")
 _SECONDS = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?")
 _SIZE = re.compile(rf"([0-9]{{1,15}}) ?({'|'.join(_SIZE_UNITS)})?")
-_HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _MODEL_ID = re.compile(r"[a-z][a-z0-9_-]{0,63}@[0-9]{1,6}\.[0-9]{1,6}\.[0-9]{1,6}")
 _ORIGIN = re.compile(r"(https?)://([a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?")
 _PORTS = {"http": 80, "https": 443}
@@ -162,12 +161,12 @@ def _flag(text: str) -> bool:
 
 
 def _host(text: str) -> str:
+    if text.lower() == "localhost":
+        return "127.0.0.1"
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:
-        if not _HOST_NAME.fullmatch(text):
-            raise Malformed(f"{quoted(text)} is not a host name or address") from None
-        return text
+        raise Malformed(f"{quoted(text)} is not an IP address") from None
 
 
 def _path(text: str) -> Path:
@@ -229,7 +228,7 @@ def _name(text: str) -> str:
 
 
 FLAG = Kind(_flag, lambda value: "true" if value else "false", "true or false (also yes/no, on/off, 1/0)")
-HOST = Kind(_host, str, "a host name or an IP address without brackets")
+HOST = Kind(_host, str, "an IP address without brackets such as 127.0.0.1, 0.0.0.0 or ::1, or localhost")
 PATH = Kind(_path, str, "a path")
 MODEL_ID = Kind(_model_id, str, "name@version such as kyb@1.0.0")
 NETWORKS = Kind(_networks, ", ".join, "networks or addresses with commas between, such as 10.0.0.0/8, 192.0.2.7")

@@ -82,6 +82,12 @@ class Server(Section, frozen=True, kw_only=True):
     cors_origins: Annotated[tuple[str, ...] | None, Key(ORIGINS, "CORS_ORIGINS", optional=True)]
     behind_tls: Annotated[bool, Key(FLAG, "BEHIND_TLS")]
 
+    @property
+    def url(self) -> str:
+        """Where the service is, such as http://127.0.0.1:8080 or http://[::1]:8080."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
 
 class Concurrency(Section, frozen=True, kw_only=True):
     """How much is done at once by one worker."""

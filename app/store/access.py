@@ -18,7 +18,8 @@ class StoredKey(Struct, frozen=True):
 
     id: 12 letters and digits.  digest: HMAC-SHA256 of the text.  scopes: what of its role it is narrowed to, None for
     all of it.  networks: CIDR ranges it may be used from, empty for everywhere.  tier: of the settings, None for the
-    default one.  rate: as `100/s burst 200`, None for the tier's.  Times: Unix, milliseconds.
+    default one.  rate: as `100/s burst 200`, None for the tier's.  created_by: the id of a key, or `cli`, `service`.
+    replaces: the key that it was made in place of.  Times: Unix, milliseconds.
     """
 
     id: str
@@ -35,6 +36,7 @@ class StoredKey(Struct, frozen=True):
     expires_ms: int | None = None
     revoked_ms: int | None = None
     last_used_ms: int | None = None
+    replaces: str | None = None
 
 
 class StoredOverride(Struct, frozen=True):

@@ -20,9 +20,9 @@ Answer = TypeVar("Answer")
 
 _KEY = (
     "id, tenant_id, name, role, scopes, digest, networks, tier, rate, created_ms, created_by, expires_ms, revoked_ms,"
-    " last_used_ms"
+    " last_used_ms, replaces"
 )
-_ADD_KEY = f"INSERT INTO api_keys ({_KEY}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ADD_KEY = f"INSERT INTO api_keys ({_KEY}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _FIND_KEY = f"SELECT {_KEY} FROM api_keys WHERE id = ?"
 _TENANTS_KEYS = f"SELECT {_KEY} FROM api_keys WHERE tenant_id = ? ORDER BY created_ms DESC, id DESC"
 _ALL_KEYS = f"SELECT {_KEY} FROM api_keys ORDER BY created_ms DESC, id DESC"

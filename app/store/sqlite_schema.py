@@ -107,7 +107,8 @@ CREATE TABLE api_keys (
     created_by TEXT NOT NULL,
     expires_ms INTEGER,
     revoked_ms INTEGER,
-    last_used_ms INTEGER
+    last_used_ms INTEGER,
+    replaces TEXT
 ) STRICT, WITHOUT ROWID""",
     "api_keys_by_tenant": "CREATE INDEX api_keys_by_tenant ON api_keys (tenant_id, created_ms)",
     "overrides": """\
@@ -243,7 +244,7 @@ CREATE INDEX dispositions_by_business_id ON dispositions (tenant_id, business_id
     WHERE business_id IS NOT NULL""",
 }
 
-# What each version brought, and the assessments as the earlier ones had them.
+# What each version brought, and the tables as the earlier ones had them.
 _NEW_IN = {
     2: ("idempotency", "idempotency_by_created", "retentions", "relationships", "erasures", "erasures_by_tenant"),
     3: (
@@ -269,8 +270,9 @@ _NEW_IN = {
         "dispositions_by_business_id",
     ),
 }
-_ASSESSMENTS = {
-    1: """\
+_EARLIER: dict[int, dict[str, str]] = {
+    1: {
+        "assessments": """\
 CREATE TABLE assessments (
     tenant_id TEXT NOT NULL,
     id BLOB NOT NULL CHECK (length(id) = 16),
@@ -282,8 +284,10 @@ CREATE TABLE assessments (
     model_sha256 BLOB NOT NULL,
     input BLOB NOT NULL,
     record BLOB NOT NULL
-) STRICT""",
-    2: """\
+) STRICT"""
+    },
+    2: {
+        "assessments": """\
 CREATE TABLE assessments (
     tenant_id TEXT NOT NULL,
     id BLOB NOT NULL CHECK (length(id) = 16),
@@ -297,7 +301,27 @@ CREATE TABLE assessments (
     record BLOB NOT NULL,
     input_sha256 BLOB,
     CHECK ((input IS NULL) = (input_sha256 IS NOT NULL))
-) STRICT""",
+) STRICT"""
+    },
+    3: {
+        "api_keys": """\
+CREATE TABLE api_keys (
+    id TEXT PRIMARY KEY NOT NULL,
+    tenant_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    role TEXT NOT NULL,
+    scopes TEXT,
+    digest BLOB NOT NULL,
+    networks TEXT NOT NULL,
+    tier TEXT,
+    rate TEXT,
+    created_ms INTEGER NOT NULL,
+    created_by TEXT NOT NULL,
+    expires_ms INTEGER,
+    revoked_ms INTEGER,
+    last_used_ms INTEGER
+) STRICT, WITHOUT ROWID"""
+    },
 }
 
 
@@ -333,18 +357,19 @@ def upgrade(connection: sqlite3.Connection, path: str) -> int:
         return version
     new = [name for since, names in _NEW_IN.items() if since > version for name in names]
     kept = {name: statement for name, statement in SCHEMA.items() if name not in new}
-    assessments = _ASSESSMENTS.get(version, SCHEMA["assessments"])
-    _refuse_changed(connection, path, {**kept, "assessments": assessments})
+    earlier = _EARLIER.get(version, {})
+    _refuse_changed(connection, path, {**kept, **earlier})
     if version == 1:
         # Their answers were not kept, so nothing could tell whether one was rendered again as it was.
         connection.execute("DROP TABLE idempotency")
     for name in new:
         connection.execute(SCHEMA[name])
     # Columns more at the end and a NOT NULL less leave the rows as they stand in the file, however many there are; so
-    # the table's text is changed as https://www.sqlite.org/lang_altertable.html describes. The statements above have
+    # a table's text is changed as https://www.sqlite.org/lang_altertable.html describes. The statements above have
     # already raised the number by which other connections notice a new schema.
     connection.execute("PRAGMA writable_schema = ON")
-    connection.execute("UPDATE sqlite_schema SET sql = ? WHERE name = 'assessments'", (SCHEMA["assessments"],))
+    for name in earlier:
+        connection.execute("UPDATE sqlite_schema SET sql = ? WHERE name = ?", (SCHEMA[name], name))
     connection.execute("PRAGMA writable_schema = OFF")
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     return version

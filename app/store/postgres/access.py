@@ -20,10 +20,10 @@ Answer = TypeVar("Answer")
 
 _KEY = (
     "id, tenant_id, name, role, scopes, digest, networks, tier, rate, created_ms, created_by, expires_ms, revoked_ms,"
-    " last_used_ms"
+    " last_used_ms, replaces"
 )
 _ADD_KEY = f"""\
-INSERT INTO api_keys ({_KEY}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+INSERT INTO api_keys ({_KEY}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 ON CONFLICT (id) DO NOTHING RETURNING 1"""
 _FIND_KEY = f"SELECT {_KEY} FROM api_keys WHERE id = $1"
 _KEYS = f"SELECT {_KEY} FROM api_keys {{}} ORDER BY created_ms DESC, id DESC"

@@ -1,4 +1,4 @@
-"""Watchlists, what was screened against, and dispositions.
+"""Watchlists, what was screened against, and dispositions; and of a key, the one that it replaces.
 
 Lists are everybody's and have no tenant. A snapshot stands in rows of a size that one statement carries; it is large
 and compressed already where that pays. `watchlists` keeps the greatest number that each list ever had, and a list is in
@@ -84,6 +84,8 @@ CREATE UNIQUE INDEX dispositions_in_force ON dispositions (tenant_id, business, 
     WHERE ended_ms IS NULL;
 
 CREATE INDEX dispositions_by_business_id ON dispositions (tenant_id, business_id, id) WHERE business_id IS NOT NULL;
+
+ALTER TABLE api_keys ADD COLUMN replaces text;
 """
 
 
