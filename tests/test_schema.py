@@ -39,6 +39,7 @@ EXCLUDED: dict[tuple[Route, GenerationMode], list[Any]] = {
     (("POST", "/v1/keys"), GenerationMode.POSITIVE): [positive_data_acceptance],
     (("POST", "/v1/assessments/{id}/overrides"), GenerationMode.POSITIVE): [positive_data_acceptance],
     (("GET", "/v1/audit"), GenerationMode.POSITIVE): [positive_data_acceptance],
+    (("GET", "/v1/dispositions"), GenerationMode.POSITIVE): [positive_data_acceptance],
     (("GET", "/v1/audit/checkpoints"), GenerationMode.POSITIVE): [positive_data_acceptance],
     # A wrong item fails alone, inside an answer of 200.
     (BATCH, GenerationMode.NEGATIVE): [negative_data_rejection],

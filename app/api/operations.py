@@ -109,7 +109,7 @@ PATH_PARAMETERS: dict[tuple[str, str], Json] = {
     },
     ("/match", "dataset"): {
         "description": "a watchlist's name, or `default` for all lists in force",
-        "schema": {"type": "string", "minLength": 1, "maxLength": 64},
+        "schema": {"type": "string", "pattern": "^[a-z][a-z0-9_-]{0,63}$"},
         "example": "default",
     },
     ("/v1/models", "id"): {
