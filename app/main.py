@@ -21,6 +21,7 @@ from app.api.pages import fixed, health, problem
 from app.api.permissions import guarded
 from app.api.routes import Table
 from app.assess import Assessor, Reply
+from app.audit.acts import Acts
 from app.audit.anchors import FileAnchor, anchor_of, log_anchor
 from app.audit.checkpoints import Checkpoints
 from app.audit.notes import Notes
@@ -103,10 +104,11 @@ def create_app(settings: Settings) -> Application:
     limiter = Limiter(tiers.shared, (settings.scaling.max_replicas or 1) * server.workers)
     rates = Rates(limiter)
     notes = Notes(store)
+    acts = Acts(store, timeout_s)
     anchor = anchor_of(settings)
     checkpoints = Checkpoints(store, secrets.audit_signing, settings.audit.checkpoint_every, partial(_anchor, anchor))
     deadline = Deadline(server.request_deadline)
-    assessments = Assessments(assessor, records, rates, PROBLEMS, deadline, notes.note)
+    assessments = Assessments(assessor, records, rates, PROBLEMS, deadline, acts.enter)
     models = Models(registry, store)
     overrides = OverridesOf(Overrides(records, store, Uuid7(), timeout_s=timeout_s))
     ring = KeyRing(keys)
@@ -150,8 +152,8 @@ def create_app(settings: Settings) -> Application:
 
     async def stop() -> None:
         # While the database is away each of them waits for it.
-        await asyncio.gather(notes.stop(), keyring.stop(), limiter.close())
-        # What the notes entered is to be covered, too.
+        await asyncio.gather(acts.close(), notes.stop(), keyring.stop(), limiter.close())
+        # What they entered is to be covered, too.
         await checkpoints.stop()
         await asyncio.gather(tiers.close(), store.close())
 

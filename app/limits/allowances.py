@@ -40,7 +40,7 @@ class Allowances:
             return Allowance(buckets) if buckets else None
 
         def for_address(address: str) -> Allowance | None:
-            buckets = _bucket(None, b"address:" + _neighbourhood(address).encode("ascii"), failures)
+            buckets = _bucket(None, b"address:" + neighbourhood(address).encode("ascii"), failures)
             return Allowance(buckets) if buckets else None
 
         self._made_for_key = lru_cache(most)(for_key)
@@ -72,7 +72,8 @@ def _rate(limits: Limits, id: str, tier: str | None, rate: str | None) -> Rate |
     return limits.tiers[limits.default_tier if tier is None else tier]
 
 
-def _neighbourhood(address: str) -> str:
+def neighbourhood(address: str) -> str:
+    """Whose refused logins count together: an IPv4 address, the /64 of an IPv6 address, `unknown` for anything else."""
     try:
         found = ip_address(address)
     except ValueError:
