@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from app import wire
 from app.errors import BodyRefused, Conflict, NotFound
-from app.ids import Uuid7, now_ms, text, time_ms
+from app.ids import Uuid7, instant, now_ms, text, time_ms
 from app.records import Records
 from app.resilience.deadline import Deadline, DeadlineExceeded
 from app.store.access import Access, StoredOverride
@@ -96,6 +96,8 @@ class Overrides:
         """
         if level is None and decision is None:
             raise BodyRefused([wire.Fault("", "expected a level, a decision or both")])
+        if not any(c.isalnum() for c in reason):
+            raise BodyRefused([wire.Fault("/reason", "expected why, in words that somebody can read")])
         for attempt in range(ATTEMPTS):
             row, known = await self._read(tenant_id, assessment_id, attempt)
             if len(known) >= MOST_OVERRIDES:
@@ -225,6 +227,8 @@ def _act(name: str, row: Row, override: StoredOverride, actor: str, **more: str)
         "override": text(override.id),
         "from": {"level": wire.LEVELS[row.level], "decision": wire.DECISIONS[row.decision]},
         "to": {"level": wire.LEVELS[override.level], "decision": wire.DECISIONS[override.decision]},
+        "over": None if row.override_id is None else text(row.override_id),
+        "approved_at": None if override.approved_ms is None else instant(override.approved_ms),
         "reason_sha256": None if override.reason is None else sha256(override.reason.encode()).hexdigest(),
     }
     return act(override.tenant_id, name, actor, (override.assessment_id,), **detail, **more)
