@@ -21,7 +21,8 @@ CHECKPOINT = "tenant_id, number, at_ms, entries, heads, previous, hash, mac"
 
 
 class Attacker:
-    """Writes SQL past the service. place: a path of SQLite, or a URL of PostgreSQL.
+    """Writes SQL past the service, as who owns the tables can: without the triggers that refuse it, which are there
+    again afterwards. place: a path of SQLite, or a URL of PostgreSQL.
 
     In statements, values stand as $1, $2; ids are 16 bytes.
     """
@@ -42,8 +43,13 @@ class Attacker:
         connection = sqlite3.connect(self.place, timeout=CALL_LIMIT_S)
         try:
             with connection:
+                triggers = connection.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'").fetchall()
+                for name, _ in triggers:
+                    connection.execute(f"DROP TRIGGER {name}")
                 for sql, *values in statements:
                     rows = connection.execute(sql.replace("$", "?"), values).fetchall()
+                for _, trigger in triggers:
+                    connection.execute(trigger)
         finally:
             connection.close()
         return rows
@@ -54,6 +60,7 @@ class Attacker:
         try:
             await connection.set_type_codec("uuid", schema="pg_catalog", format="binary", encoder=bytes, decoder=bytes)
             async with connection.transaction():
+                await connection.execute("SET LOCAL session_replication_role = replica")
                 for sql, *values in statements:
                     rows = [tuple(record) for record in await connection.fetch(sql, *values)]
         finally:

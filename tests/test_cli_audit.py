@@ -86,7 +86,9 @@ def fill(settings: Settings, *, rounds: int = 3) -> None:
         for number in range(rounds):
             for _ in range(5):
                 await store.add([row("acme"), row("acme")], actor="key-a")
-            await store.note([act("acme", "key.created", "cli", id=f"={number}"), act("zeta", "key.revoked", "cli")])
+            await store.note(
+                [act("acme", "audit.exported", "cli", id=f"={number}"), act("zeta", "audit.exported", "cli")]
+            )
             await store.note([act(SYSTEM_TENANT, "login.refused", "", number=number)])
             assert await checkpoints.cover()
 

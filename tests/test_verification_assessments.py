@@ -53,7 +53,7 @@ def test_an_assessment_with_a_number_that_none_has_is_altered(tmp_path: Path) ->
         await store.add([row()], actor="key-a")
         # PostgreSQL does not take it.
         await asyncio.to_thread(Attacker(path).run, "UPDATE assessments SET score = $1", 2**40)
-        assert kinds(await verify(store, KEY, store.get_each)) == {"assessment.altered"}
+        assert kinds(await verify(store, KEY, store)) == {"assessment.altered"}
 
     play(SqliteStore(path), scenario)  # type: ignore[type-var]
 
@@ -85,7 +85,7 @@ def overridden(backend: Backend) -> tuple[Attacker, bytes, bytes]:
     async def scenario(store: Audited) -> None:
         await store.add([mine, other], actor="key-a")
         await decide(store, mine)
-        assert (await verify(store, KEY, store.get_each)).faults == []
+        assert (await verify(store, KEY, store)).faults == []
 
     backend.run(scenario)
     return Attacker(backend.place), mine.id, other.id

@@ -22,8 +22,8 @@ class Holdings(Protocol):
     async def get_each(self, tenant_id: str, ids: Sequence[bytes]) -> list[Row | None]:
         """The tenant's assessments with these ids, in order."""
 
-    async def assessment_ids(self, tenant_id: str, *, after: bytes, before: bytes, limit: int) -> list[bytes]:
-        """The ids of the tenant's assessments, in order: after < id < before, 16 bytes each."""
+    async def assessment_ids(self, tenant_id: str, *, first: bytes, last: bytes, limit: int) -> list[bytes]:
+        """The ids of the tenant's assessments, in order: first <= id <= last, 16 bytes each."""
 
     async def keys(self, tenant_id: str | None) -> list[StoredKey]:
         """The tenant's keys."""

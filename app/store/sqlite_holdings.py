@@ -14,7 +14,8 @@ TABLES = ("assessments", "overrides", "dispositions", "retentions", "relationshi
 """Those with an index that begins with the tenant."""
 
 IDS = """\
-SELECT id FROM assessments INDEXED BY assessments_by_id WHERE tenant_id = ? AND id > ? AND id < ? ORDER BY id LIMIT ?"""
+SELECT id FROM assessments INDEXED BY assessments_by_id
+WHERE tenant_id = ? AND id >= ? AND id <= ? ORDER BY id LIMIT ?"""
 OVERRIDES = f"""\
 SELECT {OVERRIDE} FROM overrides WHERE tenant_id = ? AND (assessment_id, id) > (?, ?) ORDER BY 2, 3 LIMIT ?"""
 _KEYS = "SELECT DISTINCT tenant_id FROM api_keys"
@@ -32,9 +33,9 @@ class SqliteHoldings(ABC):
         found = [await self._rows(sql, ()) for sql in (*map(TENANTS.format, TABLES), _KEYS)]
         return sorted({tenant_id for rows in found for (tenant_id,) in rows})
 
-    async def assessment_ids(self, tenant_id: str, *, after: bytes, before: bytes, limit: int) -> list[bytes]:
-        """The ids of the tenant's assessments, in order: after < id < before."""
-        return [id for (id,) in await self._rows(IDS, (tenant_id, after, before, limit))]
+    async def assessment_ids(self, tenant_id: str, *, first: bytes, last: bytes, limit: int) -> list[bytes]:
+        """The ids of the tenant's assessments, in order: first <= id <= last."""
+        return [id for (id,) in await self._rows(IDS, (tenant_id, first, last, limit))]
 
     async def override_stretch(self, tenant_id: str, *, after: tuple[bytes, bytes], limit: int) -> list[StoredOverride]:
         """The tenant's overrides after one, in the order of assessments."""

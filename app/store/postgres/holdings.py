@@ -15,7 +15,7 @@ from app.store.postgres.trail import TENANTS
 TABLES = ("assessments", "overrides", "dispositions", "retention", "relationships", "erasures", "api_keys")
 """Those with an index that begins with the tenant."""
 
-_IDS = "SELECT id FROM assessments WHERE tenant_id = $1 AND id > $2 AND id < $3 ORDER BY id LIMIT $4"
+_IDS = "SELECT id FROM assessments WHERE tenant_id = $1 AND id >= $2 AND id <= $3 ORDER BY id LIMIT $4"
 _OVERRIDES = f"""\
 SELECT {OVERRIDE} FROM overrides WHERE tenant_id = $1 AND (assessment_id, id) > ($2, $3)
 ORDER BY assessment_id, id LIMIT $4"""
@@ -33,9 +33,9 @@ class PostgresHoldings(ABC):
         found = [await self._fetch(TENANTS.format(table)) for table in TABLES]
         return sorted({tenant_id for records in found for (tenant_id,) in records})
 
-    async def assessment_ids(self, tenant_id: str, *, after: bytes, before: bytes, limit: int) -> list[bytes]:
-        """The ids of the tenant's assessments, in order: after < id < before."""
-        return [id.bytes for (id,) in await self._fetch(_IDS, tenant_id, UUID(after), UUID(before), limit)]
+    async def assessment_ids(self, tenant_id: str, *, first: bytes, last: bytes, limit: int) -> list[bytes]:
+        """The ids of the tenant's assessments, in order: first <= id <= last."""
+        return [id.bytes for (id,) in await self._fetch(_IDS, tenant_id, UUID(first), UUID(last), limit)]
 
     async def override_stretch(self, tenant_id: str, *, after: tuple[bytes, bytes], limit: int) -> list[StoredOverride]:
         """The tenant's overrides after one, in the order of assessments."""
