@@ -38,7 +38,8 @@ def test_a_whole_trail_is_whole_and_counted(backend: Backend) -> None:
     assert (acme.after, acme.checkpoints, acme.checkpoint) == (0, ROUNDS, ROUNDS)
     assert acme.assessments == Assessments(proven=ROUNDS * (ADDED_A_ROUND + 6))
     assert trail_of(report, "zeta").assessments == Assessments(proven=2 * ROUNDS)
-    assert trail_of(verified(backend, tenant_id="acme"), "acme") == acme
+    anchors = [anchor_of(made, "acme")]
+    assert trail_of(verified(backend, tenant_id="acme", anchors=anchors), "acme") == acme
     assert [trail.tenant_id for trail in verified(backend, tenant_id="acme").trails] == ["acme"]
 
 
