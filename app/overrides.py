@@ -200,8 +200,7 @@ def _check_approval(row: Row, known: Iterable[StoredOverride], asked: StoredOver
     """Raises Conflict where this key may not approve this override now."""
     if asked.state != "pending":
         raise Conflict("This override took effect before: there is nothing to approve.")
-    later = [one for one in known if one.state != "pending" and _effective_from(one) > (time_ms(asked.id), asked.id)]
-    if later:
+    if later := after(asked, known):
         raise Conflict(
             f"The override {text(later[-1].id)} took effect after this one was asked for, which so no longer holds. "
             "Ask for it again."
@@ -213,6 +212,12 @@ def _check_approval(row: Row, known: Iterable[StoredOverride], asked: StoredOver
             "This key lowered the decision since it was last decline, and cannot approve as well. "
             "Have the owner of another key do it."
         )
+
+
+def after(asked: StoredOverride, known: Iterable[StoredOverride]) -> list[StoredOverride]:
+    """What took effect after an override was asked for, of all that are known. As long as that one is pending, any of
+    them makes it void."""
+    return [one for one in known if one.state != "pending" and _effective_from(one) > (time_ms(asked.id), asked.id)]
 
 
 def _effective_from(override: StoredOverride) -> tuple[int, bytes]:

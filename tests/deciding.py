@@ -118,9 +118,9 @@ class Pod:
         )
         self.overrides = Overrides(self.records, store, Uuid7(), timeout_s=30.0)
         self.api = OverridesOf(self.overrides)
-        self.acts = Acts(store, 30.0)
+        self.entering = Acts(store, 30.0)
         self.assessments = Assessments(
-            self.assessor, self.records, cast(Any, None), ProblemTable(), Deadline(30.0), self.acts.enter
+            self.assessor, self.records, cast(Any, None), ProblemTable(), Deadline(30.0), self.entering.enter
         )
 
     async def assessed(self, body: bytes) -> bytes:

@@ -66,7 +66,7 @@ def test_a_list_or_replay_that_cannot_be_entered_is_not_given(backend: Backend) 
             with pytest.raises(StoreUnavailable):
                 await asks(asked(id))
             store.note = note
-        await pod.acts.close()
+        await pod.entering.close()
         with pytest.raises(StoreUnavailable):
             await pod.assessments.list(asked(id))
         names = [entry.act for entry in await store.entries(TENANT, limit=10)]
