@@ -24,6 +24,7 @@ from app.api.routes import Table
 from app.api.watchlists import Watchlists
 from app.assembly import Assembly
 from app.assess import Assessor, Reply
+from app.audit.acts import Acts
 from app.audit.anchors import FileAnchor, anchor_of, log_anchor
 from app.audit.checkpoints import Checkpoints
 from app.audit.notes import Notes
@@ -100,10 +101,11 @@ def create_app(settings: Settings) -> Application:
     census = None if tiers.shared is None else Census(tiers.shared, processes, limiter.divide)
     rates = Rates(limiter)
     notes = Notes(store)
+    acts = Acts(store, timeout_s)
     anchor = anchor_of(settings)
     checkpoints = Checkpoints(store, secrets.audit_signing, settings.audit.checkpoint_every, partial(_anchor, anchor))
     deadline = Deadline(server.request_deadline)
-    assessments = Assessments(assessor, records, rates, PROBLEMS, deadline, notes.note)
+    assessments = Assessments(assessor, records, rates, PROBLEMS, deadline, acts.enter)
     models = Models(parts.registry, store)
     overrides = OverridesOf(Overrides(records, store, Uuid7(), timeout_s=timeout_s))
     set_aside = DispositionsOf(Namesakes(records, store, parts.dispositions, Uuid7()))
@@ -154,8 +156,8 @@ def create_app(settings: Settings) -> Application:
 
     async def stop() -> None:
         # While the database is away each of them waits for it.
-        await asyncio.gather(notes.stop(), keyring.stop(), limiter.close(), parts.close())
-        # What the notes entered is to be covered, too.
+        await asyncio.gather(acts.close(), notes.stop(), keyring.stop(), limiter.close(), parts.close())
+        # What they entered is to be covered, too.
         await checkpoints.stop()
         if census is not None:
             await census.stop()

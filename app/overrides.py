@@ -23,7 +23,7 @@ from msgspec import Struct
 
 from app import wire
 from app.errors import BodyRefused, Conflict, NotFound
-from app.ids import Uuid7, now_ms, text, time_ms
+from app.ids import Uuid7, instant, now_ms, text, time_ms
 from app.keys.owners import Owners
 from app.records import Records
 from app.resilience.deadline import Deadline, DeadlineExceeded
@@ -102,6 +102,8 @@ class Overrides:
         """
         if level is None and decision is None:
             raise BodyRefused([wire.Fault("", "expected a level, a decision or both")])
+        if not any(c.isalnum() for c in reason):
+            raise BodyRefused([wire.Fault("/reason", "expected why, in words that somebody can read")])
         for attempt in range(ATTEMPTS):
             row, known = await self._read(tenant_id, assessment_id, attempt)
             if len(known) >= MOST_OVERRIDES:
@@ -208,8 +210,7 @@ def _check_approval(known: Iterable[StoredOverride], asked: StoredOverride) -> N
     """Raises Conflict where nobody may approve this override now."""
     if asked.state != "pending":
         raise Conflict("This override took effect before: there is nothing to approve.")
-    later = [one for one in known if one.state != "pending" and _effective_from(one) > (time_ms(asked.id), asked.id)]
-    if later:
+    if later := after(asked, known):
         raise Conflict(
             f"The override {text(later[-1].id)} took effect after this one was asked for, which so no longer holds. "
             "Ask for it again."
@@ -228,6 +229,12 @@ def _check_approver(
         )
 
 
+def after(asked: StoredOverride, known: Iterable[StoredOverride]) -> list[StoredOverride]:
+    """What took effect after an override was asked for, of all that are known. As long as that one is pending, any of
+    them makes it void."""
+    return [one for one in known if one.state != "pending" and _effective_from(one) > (time_ms(asked.id), asked.id)]
+
+
 def _effective_from(override: StoredOverride) -> tuple[int, bytes]:
     """When an override took effect, to sort by."""
     asked_ms = time_ms(override.id)
@@ -240,6 +247,8 @@ def _act(name: str, row: Row, override: StoredOverride, actor: str, **more: str)
         "override": text(override.id),
         "from": {"level": wire.LEVELS[row.level], "decision": wire.DECISIONS[row.decision]},
         "to": {"level": wire.LEVELS[override.level], "decision": wire.DECISIONS[override.decision]},
+        "over": None if row.override_id is None else text(row.override_id),
+        "approved_at": None if override.approved_ms is None else instant(override.approved_ms),
         "reason_sha256": None if override.reason is None else sha256(override.reason.encode()).hexdigest(),
     }
     return act(override.tenant_id, name, actor, (override.assessment_id,), **detail, **more)

@@ -360,7 +360,8 @@ class OverrideRequest(Request, frozen=True):
 
 
 class Override(Struct, frozen=True):
-    """A person's decision. `actor` and `approver` are ids of keys; `reason` is null once it was erased."""
+    """A person's decision. `actor` and `approver` are ids of keys; `reason` is null once it was erased. One that is
+    `void` was pending when another took effect, and can be approved no more."""
 
     id: str
     assessment_id: str
@@ -372,6 +373,7 @@ class Override(Struct, frozen=True):
     state: OverrideState
     approver: str | None
     approved_at: str | None
+    void: bool
 
 
 class OverrideList(Struct, frozen=True):

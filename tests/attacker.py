@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 from databases import CALL_LIMIT_S
 
+from app.audit.balance import split
 from app.audit.checkpoints import checkpoint_hash, signature
 from app.store.chain import AuditEntry, entry_hash
 from app.store.trail import Checkpoint, packed_heads, unpacked_heads
@@ -17,11 +18,13 @@ from app.store.trail import Checkpoint, packed_heads, unpacked_heads
 ENTRY = "tenant_id, segment, number, at_ms, act, actor, detail, subjects, previous, hash"
 INSERT = f"INSERT INTO audit_entries ({ENTRY}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 DELETE = "DELETE FROM audit_entries WHERE tenant_id = $1 AND segment = $2 AND number = $3"
+GUARDED = ("audit_entries", "audit_checkpoints")
 CHECKPOINT = "tenant_id, number, at_ms, entries, heads, previous, hash, mac"
 
 
 class Attacker:
-    """Writes SQL past the service. place: a path of SQLite, or a URL of PostgreSQL.
+    """Writes SQL past the service, as who owns the tables can: without the triggers that refuse it, which are there
+    again afterwards. place: a path of SQLite, or a URL of PostgreSQL.
 
     In statements, values stand as $1, $2; ids are 16 bytes.
     """
@@ -42,8 +45,13 @@ class Attacker:
         connection = sqlite3.connect(self.place, timeout=CALL_LIMIT_S)
         try:
             with connection:
+                triggers = connection.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'").fetchall()
+                for name, _ in triggers:
+                    connection.execute(f"DROP TRIGGER {name}")
                 for sql, *values in statements:
                     rows = connection.execute(sql.replace("$", "?"), values).fetchall()
+                for _, trigger in triggers:
+                    connection.execute(trigger)
         finally:
             connection.close()
         return rows
@@ -54,8 +62,12 @@ class Attacker:
         try:
             await connection.set_type_codec("uuid", schema="pg_catalog", format="binary", encoder=bytes, decoder=bytes)
             async with connection.transaction():
+                for table in GUARDED:
+                    await connection.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
                 for sql, *values in statements:
                     rows = [tuple(record) for record in await connection.fetch(sql, *values)]
+                for table in GUARDED:
+                    await connection.execute(f"ALTER TABLE {table} ENABLE TRIGGER USER")
         finally:
             await connection.close()
         return rows
@@ -123,13 +135,18 @@ class Attacker:
         self.run("DELETE FROM audit_checkpoints WHERE tenant_id = $1 AND number >= $2", tenant_id, first)
 
     def cut_all(self, tenant_id: str, first: int) -> None:
-        """Delete the checkpoints from a number on with all that they cover, and every trace of it."""
+        """Delete the checkpoints from a number on with all that they cover, and every trace of it, the assessments that
+        were recorded since included."""
         self.cut_checkpoints(tenant_id, first)
         covered = {head.segment: head.number for one in self.checkpoints(tenant_id) for head in one.heads}
         self.run("DELETE FROM audit_heads WHERE tenant_id = $1", tenant_id)
         for segment, entries in self.entries(tenant_id).items():
             left = covered.get(segment, 0)
             self.delete(entries[left:])
+            recorded = [id for entry in entries[left:] for id in split(entry.subjects)]
+            self.run_all(
+                [("DELETE FROM assessments WHERE tenant_id = $1 AND id = $2", tenant_id, id) for id in recorded]
+            )
             if left:
                 sql = "INSERT INTO audit_heads (tenant_id, segment, number) VALUES ($1, $2, $3)"
                 self.run(sql, tenant_id, segment, left)

@@ -16,6 +16,7 @@ from app import wire
 from app.api.assessments import Assessments
 from app.api.overrides import OverridesOf
 from app.assess import Assessor
+from app.audit.acts import Acts
 from app.cache.invalidation import Listener
 from app.cache.local import Local
 from app.cache.pool import FAILURES, Pool
@@ -121,8 +122,9 @@ class Pod:
         )
         self.overrides = Overrides(self.records, store, Uuid7(), timeout_s=30.0)
         self.api = OverridesOf(self.overrides)
+        self.entering = Acts(store, 30.0)
         self.assessments = Assessments(
-            self.assessor, self.records, cast(Any, None), ProblemTable(), Deadline(30.0), lambda _: None
+            self.assessor, self.records, cast(Any, None), ProblemTable(), Deadline(30.0), self.entering.enter
         )
 
     async def assessed(self, body: bytes) -> bytes:

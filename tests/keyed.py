@@ -102,7 +102,8 @@ class House:
 
     async def caller(self, raw: bytes) -> Principal | None:
         """Who sends the key, as a request asks for it."""
-        return self.ring.known(raw) or await self.ring.find(raw)
+        found = self.ring.known(raw) or await self.ring.find(raw)
+        return found if isinstance(found, Principal) else None
 
 
 def id_of(raw: bytes) -> str:

@@ -10,7 +10,7 @@ from audited import FOREVER_S, SOON_S
 from cached import until
 from memorytrail import MemoryTrail
 
-from app.audit.notes import DROPPED, MOST_A_WINDOW, Notes
+from app.audit.notes import DROPPED, MOST_A_ROOM, MOST_OF_NO_TENANT, Notes
 from app.store.base import StoreUnavailable
 from app.store.trail import SYSTEM_TENANT, Act, act
 
@@ -58,32 +58,95 @@ def test_a_flood_of_different_acts_is_one_number() -> None:
     async def scenario() -> None:
         trail = MemoryTrail()
         notes = Notes(trail, FOREVER_S)
-        for number in range(MOST_A_WINDOW + 500):
+        for number in range(MOST_OF_NO_TENANT + 500):
             notes.note(act(SYSTEM_TENANT, "login.refused", "", address=f"2001:db8::{number:x}"))
         # Those that have their place count on.
         notes.note(act(SYSTEM_TENANT, "login.refused", "", address="2001:db8::0"))
         await notes.stop()
         told = trail.told()
-        assert len(told) == MOST_A_WINDOW + 1
+        assert len(told) == MOST_OF_NO_TENANT + 1
         assert told[0] == (SYSTEM_TENANT, "login.refused", {"address": "2001:db8::0", "times": 2})
-        assert told[-1] == (SYSTEM_TENANT, DROPPED, {"dropped": 500})
+        assert told[-1] == (SYSTEM_TENANT, DROPPED, {"of": "login.refused", "dropped": 500})
         assert notes.dropped == 500
 
     asyncio.run(scenario())
 
 
-def test_while_the_flood_lasts_acts_are_collected_for_longer() -> None:
+def test_a_sample_makes_no_other_act() -> None:
+    async def scenario() -> None:
+        trail = MemoryTrail()
+        notes = Notes(trail, FOREVER_S)
+        for number in range(300):
+            notes.note(act("acme", "role.refused", "key", route="/v1/keys/{id}"), {"path": f"/v1/keys/{number}"})
+        notes.note(act("acme", "role.refused", "key", route="/v1/keys"), {"path": None})
+        await notes.stop()
+        assert trail.told() == [
+            ("acme", "role.refused", {"path": "/v1/keys/0", "route": "/v1/keys/{id}", "times": 300}),
+            ("acme", "role.refused", {"route": "/v1/keys"}),
+        ]
+
+    asyncio.run(scenario())
+
+
+def test_the_flood_of_one_costs_no_other_an_entry_and_keeps_nobody_waiting() -> None:
+    async def scenario() -> None:
+        trail = MemoryTrail()
+        notes = Notes(trail, SOON_S)
+        for number in range(5 * MOST_A_ROOM):
+            notes.note(act("loud", "role.refused", "key", number=number))
+            notes.note(act(SYSTEM_TENANT, "login.refused", "", network="192.0.2.7"))
+        await until(lambda: len(trail.shelf.entries) == MOST_A_ROOM + 2)
+        assert ("loud", DROPPED, {"of": "role.refused", "dropped": 4 * MOST_A_ROOM}) in trail.told()
+        assert (SYSTEM_TENANT, "login.refused", {"network": "192.0.2.7", "times": 5 * MOST_A_ROOM}) in trail.told()
+        # The room that was full waits, and the others do not.
+        room = notes._rooms["loud", "role.refused"]  # type: ignore[index]
+        assert room.window_s == 2 * SOON_S
+        room.due += FOREVER_S
+        notes.note(act("loud", "role.refused", "key", number=0))
+        others = [act("loud", "login.refused", "", key="k"), act("quiet", "role.refused", "key"), refused]
+        for number, other in enumerate(others, 1):
+            notes.note(other)
+            await until(lambda number=number: len(trail.shelf.entries) == MOST_A_ROOM + 2 + number)
+        assert [act for _, act, _ in trail.told()[-3:]] == [other.name for other in others]
+        await notes.stop()
+        assert trail.told()[-1] == ("loud", "role.refused", {"number": 0})
+
+    asyncio.run(scenario())
+
+
+def test_while_a_flood_lasts_its_acts_are_collected_for_longer() -> None:
     async def scenario() -> None:
         trail = MemoryTrail()
         notes = Notes(trail, SOON_S, most=2)
-        for number in range(3):
-            notes.note(act("acme", "role.refused", "key", number=number))
-        await until(lambda: len(trail.shelf.entries) == 3)
-        assert notes.window_s == 2 * SOON_S
-        notes.note(refused)
-        await until(lambda: len(trail.shelf.entries) == 4)
-        assert notes.window_s == SOON_S
+        for factor in (1, 2, 4):
+            assert notes.window_s("acme", "role.refused") == factor * SOON_S
+            entered = len(trail.shelf.entries)
+            for number in range(3):
+                notes.note(act("acme", "role.refused", "key", number=number))
+            await until(lambda entered=entered: len(trail.shelf.entries) == entered + 3)
+        # Once nothing came for as long, the room is given up.
+        await until(lambda: notes._rooms == {})
+        assert notes.window_s("acme", "role.refused") == SOON_S
         await notes.stop()
+
+    asyncio.run(scenario())
+
+
+def test_there_are_only_so_many_rooms() -> None:
+    async def scenario() -> None:
+        trail = MemoryTrail()
+        trail.is_away = True
+        notes = Notes(trail, SOON_S, rooms=2, stop_s=FOREVER_S)
+        for tenant_id in ("a", "b", "c", "b"):
+            notes.note(act(tenant_id, "role.refused", "key"))
+        await until(lambda: trail.calls >= 2)
+        trail.is_away = False
+        await notes.stop()
+        assert trail.told() == [
+            ("a", "role.refused", {}),
+            ("b", "role.refused", {"times": 2}),
+            (SYSTEM_TENANT, DROPPED, {"of": "role.refused", "dropped": 1}),
+        ]
 
     asyncio.run(scenario())
 
@@ -102,13 +165,14 @@ def test_while_the_store_is_away_acts_are_kept_and_entered_when_it_is_back() -> 
         await until(lambda: trail.calls > tried)
         assert trail.shelf.entries == []
         trail.is_away = False
-        await until(lambda: len(trail.shelf.entries) == 4)
+        await until(lambda: len(trail.shelf.entries) == 5)
         await notes.stop()
         assert trail.told() == [
             (SYSTEM_TENANT, "login.refused", {"address": "192.0.2.7", "reason": "unknown", "times": 2}),
             ("acme", "role.refused", {"number": 0}),
             ("acme", "role.refused", {"number": 1}),
-            (SYSTEM_TENANT, DROPPED, {"dropped": 3}),
+            ("acme", "role.refused", {"number": 2}),
+            ("acme", DROPPED, {"of": "role.refused", "dropped": 2}),
         ]
 
     asyncio.run(scenario())
@@ -132,12 +196,13 @@ def test_acts_noted_while_others_fail_to_be_entered_join_them() -> None:
 
         trail.note = fail_once  # type: ignore[method-assign]
         notes.note(refused)
-        await until(lambda: len(trail.shelf.entries) == 3)
+        await until(lambda: len(trail.shelf.entries) == 4)
         await notes.stop()
         assert trail.told() == [
             (SYSTEM_TENANT, "login.refused", {"address": "192.0.2.7", "reason": "unknown", "times": 2}),
             ("acme", "role.refused", {"number": 0}),
-            (SYSTEM_TENANT, DROPPED, {"dropped": 2}),
+            ("acme", "role.refused", {"number": 1}),
+            ("acme", DROPPED, {"of": "role.refused", "dropped": 1}),
         ]
 
     asyncio.run(scenario())

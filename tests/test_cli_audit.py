@@ -30,6 +30,10 @@ from app.store.trail import SYSTEM_TENANT, Checkpoint, act
 
 COMMAND = (sys.executable, "-m", "app.cli", "audit")
 LIMIT_S = 60.0
+NOT_ANCHORED = (
+    "no fault in what is there, but no checkpoint that was kept outside of the database was compared: "
+    "were the last ones cut off with all that they cover, it would not show"
+)
 OTHER_KEY = "another signing key, 32 characters or more"
 TODAY = dt.datetime.now(dt.UTC).date()
 
@@ -86,7 +90,7 @@ def fill(settings: Settings, *, rounds: int = 3) -> None:
         for number in range(rounds):
             for _ in range(5):
                 await store.add([row("acme"), row("acme")], actor="key-a")
-            await store.note([act("acme", "key.created", "cli", id=f"={number}"), act("zeta", "key.revoked", "cli")])
+            await store.note([act("acme", "role.refused", "k", id=f"={number}"), act("zeta", "role.refused", "k")])
             await store.note([act(SYSTEM_TENANT, "login.refused", "", number=number)])
             assert await checkpoints.cover()
 
@@ -122,24 +126,46 @@ def is_embedded(settings: Settings) -> bool:
 
 def test_a_whole_trail_is_told_to_be_intact(settings: dict[str, str]) -> None:
     fill(settings)
-    text = said(settings, "verify")
+    code = 0 if is_embedded(settings) else 6
+    text = said(settings, "verify", code=code)
     lines = text.splitlines()
     assert lines[0].startswith("the service itself: 3 entries in 1 segment; 3 checkpoints, the last is 3 of ")
     assert "tenant acme: 18 entries" in lines[1]
     assert "assessments: 30 proven (0 of them erased), 0 no longer kept" in lines[1]
     assert lines[2].startswith("tenant zeta: 3 entries")
-    assert lines[-1] == "the audit trail is intact"
-    assert ("compared with no checkpoint kept outside" in text) != is_embedded(settings)
-    assert "assessments" not in said(settings, "verify", "--no-rows")
-    assert len(said(settings, "verify", "--tenant", "zeta").splitlines()) == (2 if is_embedded(settings) else 3)
-    report = report_of(settings)
-    assert (report["intact"], report["faults"]) == (True, [])
+    assert lines[-1] == ("the audit trail is intact" if is_embedded(settings) else NOT_ANCHORED)
+    assert "assessments" not in said(settings, "verify", "--no-rows", code=code)
+    assert len(said(settings, "verify", "--tenant", "zeta", code=code).splitlines()) == 2
+    report = report_of(settings, code=code)
+    assert (report["intact"], report["anchored"], report["faults"]) == (True, is_embedded(settings), [])
     assert report["anchors"] == (3 if is_embedded(settings) else 0)
 
 
-def test_an_empty_trail_is_intact(settings: dict[str, str]) -> None:
-    assert said(settings, "verify").splitlines()[-1] == "the audit trail is intact"
-    assert report_of(settings)["trails"] == []
+def test_a_trail_of_which_nothing_is_kept_outside_is_named(settings: dict[str, str], tmp_path: Path) -> None:
+    fill(settings)
+    kept = tmp_path / "kept.json"
+    kept.write_text(said(settings, "checkpoint", "--tenant", "acme"))
+    if is_embedded(settings):
+        (Path(settings["DATA_DIR"]) / anchors.FILE).unlink()
+    last = said(settings, "verify", "--checkpoint", kept, code=6).splitlines()[-1]
+    assert last.startswith(
+        "no fault in what is there, but no checkpoint of the service itself, tenant zeta that was kept"
+    )
+
+
+def test_checkpoints_are_kept_in_the_file_that_the_settings_name(settings: dict[str, str], tmp_path: Path) -> None:
+    named = {**settings, "AUDIT_ANCHOR_FILE": str(tmp_path / "elsewhere" / "anchors")}
+    fill(settings, rounds=1)
+    assert said(named, "verify", code=6).splitlines()[-1] == NOT_ANCHORED
+    assert said(named, "export")
+    assert said(named, "verify").splitlines()[-1] == "the audit trail is intact"
+    attacker(settings).cut_all("zeta", 2)
+    assert "checkpoint.deleted: tenant zeta, checkpoint 2: " in said(named, "verify", code=5)
+
+
+def test_of_an_empty_trail_it_is_said_that_it_was_compared_with_nothing(settings: dict[str, str]) -> None:
+    assert said(settings, "verify", code=6) == f"{NOT_ANCHORED}\n"
+    assert report_of(settings, code=6)["trails"] == []
 
 
 def test_each_fault_is_a_line_and_the_code_says_that_there_are_some(settings: dict[str, str]) -> None:
@@ -161,7 +187,7 @@ def test_each_fault_is_a_line_and_the_code_says_that_there_are_some(settings: di
     assert lines[-1] == "the audit trail has 2 faults"
     report = report_of(settings, code=5)
     assert [fault["tenant_id"] for fault in report["faults"]] == ["acme", "zeta"]
-    assert said(settings, "verify", "--no-rows", "--tenant", "acme")
+    assert said(settings, "verify", "--no-rows", "--tenant", "acme", code=0 if is_embedded(settings) else 6)
     hostile.run("UPDATE audit_checkpoints SET at_ms = $1 WHERE tenant_id = 'acme'", 2**62)
     assert "checkpoint.edited: tenant acme, checkpoint 3: " in said(settings, "verify", code=5)
 
@@ -182,7 +208,7 @@ def test_what_a_checkpoint_kept_elsewhere_says_is_missed(settings: dict[str, str
         # The anchor in the data folder misses it, too, until somebody takes it away.
         assert report_of(settings, code=5)["faults"][0]["checkpoint"] == 2
         (Path(settings["DATA_DIR"]) / anchors.FILE).unlink()
-    assert report_of(settings)["intact"]
+    assert report_of(settings, code=6)["intact"]
     [fault] = report_of(settings, "--checkpoint", kept, code=5)["faults"]
     assert (fault["kind"], fault["tenant_id"], fault["checkpoint"]) == ("checkpoint.deleted", "acme", 2)
     done = run(settings, "verify", "--checkpoint", "-", told=kept.read_text())
@@ -237,9 +263,9 @@ def test_an_export_is_complete_and_is_itself_entered(settings: dict[str, str], t
     file = tmp_path / "trail.csv"
     assert said(settings, "export", "--tenant", "zeta", "--format", "csv", "--output", file) == ""
     rows = list(csv.DictReader(io.StringIO(file.read_text(), newline="")))
-    assert [one["act"] for one in rows] == ["audit.exported"] * 2 + ["key.revoked"] * 3
+    assert [one["act"] for one in rows] == ["audit.exported"] * 2 + ["role.refused"] * 3
     # What the commands entered is under checkpoints, too.
-    report = report_of(settings)
+    report = report_of(settings, code=0 if is_embedded(settings) else 6)
     assert report["intact"]
     assert [trail["after"] for trail in report["trails"]] == [0, 0, 0]
 
@@ -261,7 +287,7 @@ def test_there_being_nothing_is_said_and_nothing_is_entered(settings: dict[str, 
     for command in ("export", "checkpoint"):
         done = run(settings, command, "--tenant", "nobody")
         assert (done.returncode, done.stderr) == (0, "kyb: nothing is in the audit trail of the tenant nobody\n")
-    assert "nobody" not in said(settings, "verify")
+    assert "nobody" not in said(settings, "verify", code=0 if is_embedded(settings) else 6)
 
 
 def test_an_export_whose_reader_goes_away_was_one(settings: dict[str, str]) -> None:

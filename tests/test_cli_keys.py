@@ -23,6 +23,7 @@ from app.cli.exits import Stopped
 from app.cli.keys import _end_ms as end_ms
 from app.credentials import recognise
 from app.ids import now_ms
+from app.keys import Ended
 from app.neighbours import make_store
 from app.secrets import secrets_of
 from app.settings import load
@@ -300,7 +301,7 @@ def test_a_revocation_is_heard_of_by_a_running_service(database: str, redis_url:
             done = await asyncio.to_thread(run, settings, "revoke", id_of(text.encode()))
             assert done.returncode == 0
             assert pod.link.messages > heard
-            assert await house.ring.find(text.encode()) is None
+            assert isinstance(await house.ring.find(text.encode()), Ended)
             await house.ring.stop()
 
     with_store(settings, scenario)

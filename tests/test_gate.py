@@ -32,7 +32,7 @@ async def nothing() -> None:
     """Starts and stops nothing."""
 
 
-def unheard(_: Act) -> None:
+def unheard(act: Act, sample: object) -> None:
     """Nobody hears of acts here."""
 
 

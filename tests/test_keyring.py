@@ -19,7 +19,7 @@ from records import BACKENDS, Backend, Records, play
 from app.credentials import _checksum as checksum
 from app.credentials import mint, recognise
 from app.ids import now_ms
-from app.keys import Principal, ring
+from app.keys import Ended, Principal, ring
 from app.store.base import StoreUnavailable
 from app.store.sqlite import SqliteStore
 from app.store.trail import act
@@ -171,7 +171,7 @@ def test_a_key_that_expires_is_good_until_then(backend: Backend) -> None:
         await settled(house)
         clock.now += 0.001
         assert house.ring.known(raw) is None
-        assert await house.ring.find(raw) is None
+        assert await house.ring.find(raw) == Ended(id_of(raw), "acme", "expired")
 
     backend.run(scenario)
 
@@ -206,7 +206,7 @@ def test_a_key_revoked_here_stops_at_once(backend: Backend) -> None:
         assert await house.caller(raw) is not None
         await house.keys.revoke("acme", id_of(raw), "tests")
         assert house.ring.known(raw) is None
-        assert await house.ring.find(raw) is None
+        assert await house.ring.find(raw) == Ended(id_of(raw), "acme", "revoked")
 
     backend.run(scenario)
 

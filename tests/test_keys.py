@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from ipaddress import ip_network
 from pathlib import Path
 from types import SimpleNamespace
@@ -55,7 +56,7 @@ def test_only_a_hash_of_the_key_is_stored_and_nothing_secret_is_told(backend: Ba
         told = next(json.loads(e.detail) for e in entries if e.act == "key.created" and key.id.encode() in e.detail)
         assert told == {
             "id": key.id, "name": "made", "role": "assessor", "scopes": ["read"], "networks": ["10.0.0.0/8"],
-            "tier": "unlimited",
+            "tier": "unlimited", "digest_sha256": sha256(key.digest).hexdigest(),
         }  # fmt: skip
         for entry in entries:
             assert entry.actor == "tests"

@@ -33,7 +33,7 @@ from records import BACKENDS, Backend
 
 from app import wire
 from app.assess import Keyed, check_same
-from app.ids import text
+from app.ids import instant, text
 from app.profiles import read_profile
 from app.records import Recorded
 from app.store.base import Row
@@ -205,18 +205,28 @@ def test_the_trail_tells_what_was_decided_and_not_why(backend: Backend) -> None:
         id = await pod.assessed(IN_LIQUIDATION)
         applied = await pod.decide(id, HIGH, REVIEW, by=ANA)
         pending = await pod.decide(id, decision=APPROVE, by=BEN)
-        await pod.approve(pending, CAT)
+        approved = await pod.approve(pending, CAT)
+        assert approved.approved_ms is not None
         recorded = {"level": "critical", "decision": "decline"}
         lowered = {"level": "high", "decision": "review"}
         final = {"level": "high", "decision": "approve"}
         common = {"reason_sha256": sha256(REASON.encode()).hexdigest()}
+        over = {"over": text(applied.id)}
         assert await pod.acts(id) == [
             ("override.applied", ANA, {"override": text(applied.id), "from": recorded, "to": lowered, **common}),
-            ("override.pending", BEN, {"override": text(pending.id), "from": lowered, "to": final, **common}),
+            ("override.pending", BEN, {"override": text(pending.id), "from": lowered, "to": final, **over, **common}),
             (
                 "override.approved",
                 CAT,
-                {"override": text(pending.id), "from": lowered, "to": final, "asked_by": BEN, **common},
+                {
+                    "override": text(pending.id),
+                    "from": lowered,
+                    "to": final,
+                    "asked_by": BEN,
+                    "approved_at": instant(approved.approved_ms),
+                    **over,
+                    **common,
+                },
             ),
         ]
         entries = await store.entries(TENANT, limit=100)

@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 import pytest
-from deciding import ANA, APPROVE, BEN, DOUBTFUL, HIGH, IN_LIQUIDATION, REASON, TENANT, Pod, asked
+from deciding import ANA, APPROVE, BEN, DOUBTFUL, HIGH, IN_LIQUIDATION, REASON, REVIEW, TENANT, Pod, asked
 from records import BACKENDS, Backend
 
 from app import wire
-from app.errors import BodyRefused, BodyUnreadable, NotFound
+from app.errors import BodyRefused, BodyUnreadable, Conflict, NotFound
 from app.ids import Uuid7, text
 from app.profiles import read_body
 
@@ -67,6 +67,7 @@ def test_over_http_an_override_is_created_shown_and_approved(backend: Backend) -
             "state": "applied",
             "approver": None,
             "approved_at": None,
+            "void": False,
         }
         pending = await pod.api.create(asked(id, body=b'{"decision": "approve", "reason": "namesake"}'))
         assert (pending.status, json.loads(pending.body)["state"]) == (202, "pending")
@@ -119,5 +120,38 @@ def test_neither_level_nor_decision_is_no_override(backend: Backend) -> None:
             await pod.decide(id)
         assert refused.value.faults[0].pointer == ""
         assert await pod.overrides.of(TENANT, id) == []
+
+    backend.run(scenario)
+
+
+@pytest.mark.parametrize("reason", ["   ", "\t\n", "\u200b\u2060", "...", "\u00a0-"])
+def test_a_reason_that_nobody_can_read_is_none(backend: Backend, reason: str) -> None:
+    async def scenario(store: Any) -> None:
+        pod = Pod(store)
+        id = await pod.assessed(DOUBTFUL)
+        body = json.dumps({"level": "high", "reason": reason}).encode()
+        with pytest.raises(BodyRefused) as refused:
+            await pod.api.create(asked(id, body=body))
+        assert [fault.pointer for fault in refused.value.faults] == ["/reason"]
+        assert await pod.overrides.of(TENANT, id) == []
+        assert (
+            await pod.api.create(asked(id, body=json.dumps({"level": "high", "reason": "\u540d"}).encode()))
+        ).status == 201
+
+    backend.run(scenario)
+
+
+def test_a_pending_override_is_shown_to_be_void_once_another_took_effect(backend: Backend) -> None:
+    async def scenario(store: Any) -> None:
+        pod = Pod(store)
+        id = await pod.assessed(IN_LIQUIDATION)
+        pending = await pod.decide(id, decision=APPROVE)
+        assert json.loads((await pod.api.read(asked(id, pending))).body)["void"] is False
+        await pod.decide(id, decision=REVIEW, by=BEN)
+        shown = json.loads((await pod.api.list(asked(id))).body)["items"]
+        assert [(one["state"], one["void"]) for one in shown] == [("pending", True), ("applied", False)]
+        assert json.loads((await pod.api.read(asked(id, pending))).body) == shown[0]
+        with pytest.raises(Conflict, match="no longer holds"):
+            await pod.approve(pending, BEN)
 
     backend.run(scenario)

@@ -164,7 +164,7 @@ def test_settings_that_change_while_a_month_is_counted_are_heeded(
         rows = [made_in(JANUARY, "acme", "b") for _ in range(20)]
         await store.add_each(rows)
         await store.set_retention("acme", 1_000)
-        count = past_months._count
+        count = past_months._tell
 
         async def slow_count(*values: Any) -> int | None:
             counted = await count(*values)
@@ -174,7 +174,7 @@ def test_settings_that_change_while_a_month_is_counted_are_heeded(
                 await store.set_retention("acme", None)
             return counted
 
-        monkeypatch.setattr(past_months, "_count", slow_count)
+        monkeypatch.setattr(past_months, "_tell", slow_count)
         assert await store.drop_past(TODAY) == []
         assert await store.get_each("acme", [each.id for each in rows]) == rows
 
@@ -222,7 +222,7 @@ def test_nobody_overrides_an_assessment_of_a_month_that_is_being_dropped(
         old = made_in(JANUARY)
         await store.add([old])
         await store.set_retention("acme", 1_000)
-        count = past_months._count
+        count = past_months._tell
 
         async def slow_count(*values: Any) -> int | None:
             counted = await count(*values)
@@ -230,7 +230,7 @@ def test_nobody_overrides_an_assessment_of_a_month_that_is_being_dropped(
                 await store.add_override(override(old, state=state), act("acme", "override.created", "k"), over=None)
             return counted
 
-        monkeypatch.setattr(past_months, "_count", slow_count)
+        monkeypatch.setattr(past_months, "_tell", slow_count)
         assert await store.drop_past(TODAY) == [Dropped("acme", 1)]
         assert await store.overrides("acme", old.id) == []
 
@@ -315,11 +315,11 @@ def test_a_database_that_is_too_slow_for_a_slice_gets_smaller_ones(
                 raise Slow("canceling statement due to statement timeout")
             return await super()._erase_slice(order, redacted, noted)
 
-        async def _drop_slice(self, limit: Any, past: Any) -> int:
+        async def _drop_slice(self, limit: Any, past: Any, actor: str) -> int:
             limits.append(len(past))
             if len(past) > 20:
                 raise Slow("canceling statement due to statement timeout")
-            return await super()._drop_slice(limit, past)
+            return await super()._drop_slice(limit, past, actor)
 
     async def scenario(store: PostgresStore) -> None:
         store.__class__ = Sluggish

@@ -78,6 +78,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "limits.service": ("2.5/s", Rate(2.5, 3)),
     "audit.signing_key": ("hunter2hunter2hunter2hunter2hunter2", "hunter2hunter2hunter2hunter2hunter2"),
     "audit.checkpoint_every": ("250ms", 0.25),
+    "audit.anchor_file": ("/srv/elsewhere/anchors", Path("/srv/elsewhere/anchors")),
     "database.url": ("sqlite:////srv/kyb/records.db", "sqlite:////srv/kyb/records.db"),
     "database.direct_url": ("postgresql://owner@db/kyb", "postgresql://owner@db/kyb"),
     "database.pooler": ("PgBouncer", "pgbouncer"),

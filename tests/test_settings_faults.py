@@ -18,6 +18,7 @@ WRONG = {
     "server.body_limit": "1 elephant",
     "database.url": "mysql://kyb:secret@db/kyb",
     "database.direct_url": "sqlite:///records.db",
+    "audit.anchor_file": "a\nb",
     "database.data_dir": "a\x07b",
     "redis.url": "http://cache",
     "model.id": "kyb",

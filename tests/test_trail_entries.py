@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 
+import asyncpg
 import msgspec
 import pytest
+from databases import query
 from records import BACKENDS, OTHER_FINGERPRINT, Backend, Records, ids, override, receipt, row
 from trails import actors, split, whole
 
 from app.ids import now_ms
 from app.store.base import KeyReused, Row, RowRefused, opened
 from app.store.chain import GENESIS, AuditEntry
-from app.store.trail import RECORDED, Head, act
+from app.store.trail import RECORDED, Checkpoint, Head, act
 
 
 @pytest.fixture(params=BACKENDS)
@@ -286,3 +290,28 @@ def test_an_act_that_cannot_be_stored_is_refused_and_the_next_goes_on(backend: B
         assert [one.act for one in await whole(store)] == ["a", "c"]
 
     backend.run(scenario)
+
+
+@pytest.mark.parametrize("table", ["audit_entries", "audit_checkpoints"])
+@pytest.mark.parametrize("change", ["UPDATE {} SET at_ms = 0", "DELETE FROM {}"])
+def test_the_database_itself_refuses_to_change_what_was_entered(backend: Backend, table: str, change: str) -> None:
+    async def scenario(store: Records) -> None:
+        await store.note([act("acme", "audit.exported", "cli")])
+        checkpoint = Checkpoint("acme", 1, 0, 1, (), GENESIS, b"h" * 32, b"m" * 32)
+        assert await store.add_checkpoint(checkpoint)
+        assert not await store.add_checkpoint(msgspec.structs.replace(checkpoint, hash=b"o" * 32))
+        before = (await whole(store), await store.last_checkpoint("acme"))
+        with pytest.raises((sqlite3.IntegrityError, asyncpg.RaiseError), match="only added to"):
+            await asyncio.to_thread(plainly, backend.place, change.format(table))
+        assert (await whole(store), await store.last_checkpoint("acme")) == before
+
+    backend.run(scenario)
+
+
+def plainly(place: str, sql: str) -> None:
+    """Do a statement as anybody would who can write there."""
+    if place.startswith("postgresql:"):
+        query(place, sql)
+        return
+    with closing(sqlite3.connect(place)) as connection:
+        connection.execute(sql)

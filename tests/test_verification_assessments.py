@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attacker import Attacker
@@ -53,7 +56,7 @@ def test_an_assessment_with_a_number_that_none_has_is_altered(tmp_path: Path) ->
         await store.add([row()], actor="key-a")
         # PostgreSQL does not take it.
         await asyncio.to_thread(Attacker(path).run, "UPDATE assessments SET score = $1", 2**40)
-        assert kinds(await verify(store, KEY, store.get_each)) == {"assessment.altered"}
+        assert kinds(await verify(store, KEY, store)) == {"assessment.altered"}
 
     play(SqliteStore(path), scenario)  # type: ignore[type-var]
 
@@ -74,7 +77,9 @@ async def decide(store: Audited, over: Row) -> None:
     """A person decides over an assessment, and the act says so as the service does."""
     decided = override(over)
     to = {"level": "critical", "decision": "decline"}
-    told = act(over.tenant_id, "override.applied", "key-b", [over.id], override=text(decided.id), to=to)
+    reason = sha256(str(decided.reason).encode()).hexdigest()
+    facts = {"override": text(decided.id), "to": to, "reason_sha256": reason}
+    told = act(over.tenant_id, "override.applied", decided.actor, [over.id], **facts)
     assert await store.add_override(decided, told, over=None)
 
 
@@ -85,7 +90,7 @@ def overridden(backend: Backend) -> tuple[Attacker, bytes, bytes]:
     async def scenario(store: Audited) -> None:
         await store.add([mine, other], actor="key-a")
         await decide(store, mine)
-        assert (await verify(store, KEY, store.get_each)).faults == []
+        assert (await verify(store, KEY, store)).faults == []
 
     backend.run(scenario)
     return Attacker(backend.place), mine.id, other.id
@@ -106,7 +111,7 @@ def test_an_override_changed_or_taken_back_without_an_act_is_found(backend: Back
     fault = only(verified(backend))
     assert (fault.kind, fault.detail) == (
         "assessment.altered",
-        f"what is in force over the assessment {text(id)} is no override that the trail tells of",
+        f"what is in force over the assessment {text(id)} is not the override that the trail tells of last",
     )
 
 
@@ -122,14 +127,20 @@ def test_an_override_made_while_the_trail_is_verified_is_no_fault(backend: Backe
         await store.add([mine], actor="key-a")
         asked = False
 
-        async def late(tenant_id: str, wanted: list[bytes]) -> list[Row | None]:
-            nonlocal asked
-            if not asked:
-                asked = True
-                await decide(store, mine)
-            return await store.get_each(tenant_id, wanted)
+        class Late:
+            """In which somebody decides as soon as assessments are looked at."""
 
-        report = await verify(store, KEY, late)
+            def __getattr__(self, name: str) -> Any:
+                return getattr(store, name)
+
+            async def get_each(self, tenant_id: str, wanted: Sequence[bytes]) -> list[Row | None]:
+                nonlocal asked
+                if not asked:
+                    asked = True
+                    await decide(store, mine)
+                return await store.get_each(tenant_id, wanted)
+
+        report = await verify(store, KEY, Late())
         assert report.faults == []
         assert trail_of(report, "acme").entries == 2
 

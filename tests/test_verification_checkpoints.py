@@ -127,11 +127,11 @@ def test_a_checkpoint_made_after_a_head_was_edited_is_found_to_be_miscounted(bac
     async def scenario(store: Audited) -> None:
         checkpoints = Checkpoints(store, KEY, 3600.0, nothing)
         for edited in (False, False, True, False):
-            await store.note([act("acme", "key.created", "cli")])
+            await store.note([act("acme", "role.refused", "cli")])
             if edited:
                 await asyncio.to_thread(Attacker(backend.place).run, "UPDATE audit_heads SET number = 1")
             assert await checkpoints.cover()
-        fault = only(await verify(store, KEY, store.get_each))
+        fault = only(await verify(store, KEY, store))
         assert (fault.kind, fault.checkpoint) == ("checkpoint.miscounted", 3)
         assert fault.detail == "it counts 4 entries, and its heads with those before it make 3"
 

@@ -146,7 +146,7 @@ def test_of_very_many_faults_a_hundred_of_a_kind_are_listed() -> None:
     async def scenario() -> None:
         trail = MemoryTrail(Shelf())
         for number in range(MOST_OF_A_KIND + 50):
-            await trail.note([act("acme", "key.created", "cli", id=number)])
+            await trail.note([act("acme", "role.refused", "cli", id=number)])
         trail.shelf.entries[:] = [msgspec.structs.replace(one, actor="else") for one in trail.shelf.entries]
         report = await verify(trail, KEY, None)
         assert (len(report.faults), report.more) == (MOST_OF_A_KIND, 50)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from hashlib import sha256
 from time import perf_counter
 from typing import TypeVar
@@ -36,7 +36,10 @@ Q = TypeVar("Q", bound=Query)
 
 
 class Assessments:
-    """The endpoints under /v1/assessments."""
+    """The endpoints under /v1/assessments.
+
+    enter: has an act in the audit trail before its answer is given.
+    """
 
     def __init__(
         self,
@@ -45,14 +48,14 @@ class Assessments:
         rates: Rates,
         problems: ProblemTable,
         deadline: Deadline,
-        note: Callable[[Act], None],
+        enter: Callable[[Act], Awaitable[None]],
     ) -> None:
         self._assessor = assessor
         self._records = records
         self._rates = rates
         self._problems = problems
         self._deadline = deadline
-        self._note = note
+        self._enter = enter
         self._short_turns = ShortTurns()
 
     async def create(self, request: Request) -> Answer:
@@ -107,7 +110,7 @@ class Assessments:
         cursor = id_cursor(rows[query.limit - 1].id) if len(rows) > query.limit else None
         if items:
             caller = request.principal
-            self._note(act(caller.tenant_id, "assessment.exported", caller.key_id, assessments=len(items)))
+            await self._enter(act(caller.tenant_id, "assessment.exported", caller.key_id, assessments=len(items)))
         return Answer(200, b'{"items":[' + b",".join(items) + b'],"next_cursor":' + _encode(cursor) + b"}", _OK)
 
     async def batch(self, request: Request) -> Answer:
@@ -166,7 +169,9 @@ class Assessments:
         recorded = await self._recorded(request)
         told = await self._records.replay(recorded.row)
         caller, subjects = request.principal, (recorded.row.id,)
-        self._note(act(caller.tenant_id, "assessment.replayed", caller.key_id, subjects, identical=told.identical))
+        await self._enter(
+            act(caller.tenant_id, "assessment.replayed", caller.key_id, subjects, identical=told.identical)
+        )
         return Answer(200, _encode(told), _OK)
 
     async def _recorded(self, request: Request) -> Recorded:

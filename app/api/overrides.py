@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from app import ids, wire
@@ -9,7 +11,7 @@ from app.edge.gate import JSON_TYPE, Answer
 from app.edge.request import Request
 from app.errors import NotFound, clipped
 from app.faults import Query, parse_query
-from app.overrides import Overrides
+from app.overrides import Overrides, after
 from app.profiles import read_body
 from app.store.access import StoredOverride
 
@@ -43,15 +45,16 @@ class OverridesOf:
         """All of an assessment, oldest first."""
         parse_query(request.query, Query)
         found = await self._overrides.of(request.principal.tenant_id, _id(request, "id", "assessment"))
-        return Answer(200, _encode(wire.OverrideList([shown(override) for override in found])))
+        return Answer(200, _encode(wire.OverrideList([shown(override, found) for override in found])))
 
     async def read(self, request: Request) -> Answer:
         """One of them."""
         parse_query(request.query, Query)
         override_id = _id(request, "override_id", "override")
-        for override in await self._overrides.of(request.principal.tenant_id, _id(request, "id", "assessment")):
+        found = await self._overrides.of(request.principal.tenant_id, _id(request, "id", "assessment"))
+        for override in found:
             if override.id == override_id:
-                return Answer(200, _encode(shown(override)))
+                return Answer(200, _encode(shown(override, found)))
         raise NotFound(f"override {ids.text(override_id)} of this assessment")
 
     async def approve(self, request: Request) -> Answer:
@@ -66,8 +69,8 @@ class OverridesOf:
         return Answer(200, _encode(shown(approved)))
 
 
-def shown(override: StoredOverride) -> wire.Override:
-    """An override as answers show it."""
+def shown(override: StoredOverride, known: Sequence[StoredOverride] = ()) -> wire.Override:
+    """An override as answers show it. known: all of its assessment."""
     return wire.Override(
         id=ids.text(override.id),
         assessment_id=ids.text(override.assessment_id),
@@ -79,6 +82,7 @@ def shown(override: StoredOverride) -> wire.Override:
         state=override.state,
         approver=override.approver,
         approved_at=None if override.approved_ms is None else ids.instant(override.approved_ms),
+        void=override.state == "pending" and bool(after(override, known)),
     )
 
 

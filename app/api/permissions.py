@@ -83,12 +83,12 @@ def guarded(
         unserved = sorted(f"{method} {path}" for method, path in RULES.keys() - there)
         raise RouteUnlisted(f"routes without a rule: {unlisted or 'none'}; rules without a route: {unserved or 'none'}")
     return {
-        path: {method: _route(endpoint, RULES[method, path], limits, tls) for method, endpoint in methods.items()}
+        path: {method: _route(endpoint, path, RULES[method, path], limits, tls) for method, endpoint in methods.items()}
         for path, methods in endpoints.items()
     }
 
 
-def _route(endpoint: Endpoint, rule: Rule, limits: Mapping[Body, int], tls: bool) -> Route:
+def _route(endpoint: Endpoint, path: str, rule: Rule, limits: Mapping[Body, int], tls: bool) -> Route:
     limit = 0 if rule.body == "none" else limits[rule.body]
     headers = fixed_headers(rule.cache, tls, rule.policy)
-    return Route(endpoint, rule.permission, rule.kind, limit, headers, rule.by_content)
+    return Route(endpoint, rule.permission, rule.kind, limit, headers, rule.by_content, path)

@@ -52,7 +52,10 @@ _decode = msgspec.json.Decoder(dict[str, Kept]).decode
 
 
 def anchor_of(settings: Settings) -> FileAnchor | None:
-    """Where checkpoints are kept beside the embedded database; None with PostgreSQL, where the log has to do."""
+    """The file that checkpoints are kept in: the one that the settings name, or one beside the embedded database; None
+    with PostgreSQL where none is named, and the log has to do."""
+    if settings.audit.anchor_file is not None:
+        return FileAnchor(settings.audit.anchor_file)
     return None if settings.database.is_postgres else FileAnchor(settings.database.data_dir / FILE)
 
 

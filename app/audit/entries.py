@@ -3,11 +3,11 @@ checkpoints say of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
-from app.audit.recorded import RecordedCheck
+from app.audit.held import HoldingsCheck
 from app.audit.report import Faults, Kind
 from app.store.chain import GENESIS, AuditEntry, entry_hash
 from app.store.trail import Trail
@@ -44,14 +44,14 @@ class Place(Struct):
 class EntryCheck:
     """Reads each segment once, in as many steps as it takes. `places` by segment; `entries` counts what was read.
 
-    recorded: looks at the assessments of the entries, None for not.
+    holdings: compares what the entries tell with what is on record, None for not.
     """
 
-    def __init__(self, trail: Trail, faults: Faults, tenant_id: str, recorded: RecordedCheck | None) -> None:
+    def __init__(self, trail: Trail, faults: Faults, tenant_id: str, holdings: HoldingsCheck | None) -> None:
         self._trail = trail
         self._faults = faults
         self._tenant_id = tenant_id
-        self._recorded = recorded
+        self._holdings = holdings
         self.places: dict[bytes, Place] = {}
         self.entries = 0
 
@@ -68,6 +68,15 @@ class EntryCheck:
     async def finish(self, segment: bytes) -> None:
         """Read a segment on to its end."""
         await self._read(segment, self.place(segment), {}, None)
+
+    async def again(self, see: Callable[[AuditEntry], None]) -> None:
+        """Have all entries seen once more, and nothing said of them."""
+        for segment in await self._trail.segments(self._tenant_id):
+            after = BELOW_ALL
+            while page := await self._trail.segment(self._tenant_id, segment, after=after, limit=ENTRIES_A_PAGE):
+                for entry in page:
+                    see(entry)
+                after = page[-1].number
 
     def tell_missing(self) -> None:
         """Name the entries that checkpoints cover and that are missing at the ends of their segments."""
@@ -92,8 +101,8 @@ class EntryCheck:
                 is_whole = self._check(place, entry)
                 if entry.number in proofs:
                     self._compare(place, entry, proofs[entry.number])
-                if is_whole and self._recorded is not None:
-                    await self._recorded.add(entry)
+                if is_whole and self._holdings is not None:
+                    await self._holdings.add(entry)
 
     def _check(self, place: Place, entry: AuditEntry) -> bool:
         """Whether the next entry of a segment is what it should be, as far as it tells itself."""

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 import msgspec
 from msgspec import Struct
 
 from app import ids
-from app.audit.overridden import IDS_A_CALL, OverrideCheck, Rows
-from app.audit.report import Assessments, Faults, Kind
+from app.audit.balance import ATTEMPTS, IDS_A_CALL, split
+from app.audit.report import Assessments, Faults
 from app.store.base import Row
-from app.store.chain import AuditEntry, leaf, merkle_root
+from app.store.chain import AuditEntry, erased_hash, leaf, merkle_root
+from app.store.holdings import Holdings
+from app.store.keeping import ERASED
 from app.store.trail import RECORDED
-
-ID_BYTES = 16
 
 
 class _Detail(Struct, frozen=True):
@@ -25,7 +25,14 @@ class _Detail(Struct, frozen=True):
     root: str
 
 
+class _Rows(Struct, frozen=True):
+    """Of an entry of erased assessments: what is left of each, hexadecimal."""
+
+    rows: list[str]
+
+
 _decode = msgspec.json.Decoder(_Detail).decode
+_decode_rows = msgspec.json.Decoder(_Rows).decode
 
 
 class _Group(Struct, frozen=True):
@@ -37,51 +44,94 @@ class _Group(Struct, frozen=True):
 
 
 class RecordedCheck:
-    """Looks at the assessments of a tenant's entries, a few hundred at a time."""
+    """Looks at the assessments of a tenant's entries, a few hundred at a time. What is kept is one place for each that
+    was erased. see_row: told of each assessment that is there."""
 
-    __slots__ = ("_faults", "_groups", "_overrides", "_rows", "_waiting", "counts")
+    __slots__ = (
+        "_erased",
+        "_faults",
+        "_groups",
+        "_holdings",
+        "_see_row",
+        "_seen_erased",
+        "_tenant_id",
+        "_waiting",
+        "counts",
+    )
 
-    def __init__(self, rows: Rows, faults: Faults, tenant_id: str) -> None:
+    def __init__(self, holdings: Holdings, faults: Faults, tenant_id: str, see_row: Callable[[Row], None]) -> None:
         self.counts = Assessments()
-        self._rows = rows
-        self._overrides = OverrideCheck(rows, faults, tenant_id)
+        self._holdings = holdings
         self._faults = faults
+        self._tenant_id = tenant_id
+        self._see_row = see_row
         self._groups: list[_Group] = []
         self._waiting = 0
+        # What is left of those that were erased: by the acts, and those that look it.
+        self._erased: dict[bytes, bytes] = {}
+        self._seen_erased: set[bytes] = set()
 
-    async def add(self, entry: AuditEntry) -> None:
-        """Have an entry's assessments looked at; entries of acts that change none are passed over."""
-        try:
-            self._overrides.see_entry(entry)
-            if entry.act != RECORDED:
-                return
-            group = _group(entry)
-        except ValueError as error:
-            self._fault("entry.unreadable", entry, f"its assessments cannot be told: {error}")
+    @property
+    def erased(self) -> Collection[bytes]:
+        """The assessments whose erasure the entries told of."""
+        return self._erased.keys()
+
+    async def see(self, entry: AuditEntry) -> None:
+        """Have an entry's assessments looked at. Raises ValueError where it does not say what its act says."""
+        if entry.act == ERASED:
+            found, left = split(entry.subjects), _decode_rows(entry.detail).rows
+            for id, told in zip(found, left, strict=True):
+                self._erased[id] = bytes.fromhex(told)
+        if entry.act != RECORDED:
             return
+        group = _group(entry)
         self._groups.append(group)
         self._waiting += len(group.ids)
         if self._waiting >= IDS_A_CALL:
-            await self._look()
+            await self.look()
 
     async def finish(self, read_on: Callable[[], Awaitable[None]]) -> None:
-        """Look at what waits, and at what people decided since. read_on: reads what was entered meanwhile."""
-        await self._look()
-        self.counts.altered += await self._overrides.finish(read_on)
-        await self._look()
+        """Look at what waits, and at what was erased. read_on: has what was entered meanwhile seen."""
+        await self.look()
+        wrong: Collection[bytes] = self._seen_erased
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                await read_on()
+                await self.look()
+            wrong = await self._erased_otherwise({*self._seen_erased, *self._erased})
+            if not wrong:
+                return
+        self.counts.altered += len(wrong)
+        for id in sorted(wrong):
+            why = (
+                "is not what was left when it was erased"
+                if id in self._erased
+                else "looks erased, and no entry tells that it was"
+            )
+            self._faults.add("assessment.altered", self._tenant_id, f"the assessment {ids.text(id)} {why}")
 
-    async def _look(self) -> None:
+    async def _erased_otherwise(self, wanted: Collection[bytes]) -> set[bytes]:
+        """Those of the assessments that are not as an erasure left them, and are there."""
+        wrong = set()
+        order = sorted(wanted)
+        for start in range(0, len(order), IDS_A_CALL):
+            for row in await self._holdings.get_each(self._tenant_id, order[start : start + IDS_A_CALL]):
+                if row is not None and (row.business_id is not None or _left(row) != self._erased.get(row.id)):
+                    wrong.add(row.id)
+        return wrong
+
+    async def look(self) -> None:
+        """Look at the assessments of the entries that wait."""
         groups, self._groups, self._waiting = self._groups, [], 0
-        if not groups:
-            return
-        tenant_id = groups[0].entry.tenant_id
         wanted = [id for group in groups for id in group.ids]
         leaves: list[bytes | None] = []
         erased: list[bool] = []
         for start in range(0, len(wanted), IDS_A_CALL):
-            for row in await self._rows(tenant_id, wanted[start : start + IDS_A_CALL]):
+            for row in await self._holdings.get_each(self._tenant_id, wanted[start : start + IDS_A_CALL]):
                 if row is not None:
-                    self._overrides.see_row(row)
+                    self._see_row(row)
+                    if row.input is None:
+                        self._seen_erased.add(row.id)
                 leaves.append(None if row is None else _leaf(row))
                 erased.append(row is not None and row.input is None)
         start = 0
@@ -100,19 +150,19 @@ class RecordedCheck:
             self.counts.erased += erased
         else:
             self.counts.altered += len(there)
-            self._fault("assessment.altered", group.entry, _told(group))
-
-    def _fault(self, kind: Kind, entry: AuditEntry, detail: str) -> None:
-        self._faults.add(kind, entry.tenant_id, detail, segment=entry.segment, entry=entry.number)
+            entry = group.entry
+            self._faults.add(
+                "assessment.altered", self._tenant_id, _told(group), segment=entry.segment, entry=entry.number
+            )
 
 
 def _group(entry: AuditEntry) -> _Group:
     """Raises ValueError where the entry does not say what its act says."""
     detail = _decode(entry.detail)
-    found = [entry.subjects[start : start + ID_BYTES] for start in range(0, len(entry.subjects), ID_BYTES)]
+    found = split(entry.subjects)
     told = sum(count for _, count in detail.actors)
-    if not found or len(found[-1]) != ID_BYTES or told != len(found):
-        raise ValueError(f"it names {len(entry.subjects) / ID_BYTES:g} and counts {told}")
+    if not found or told != len(found):
+        raise ValueError(f"it names {len(found)} assessments and counts {told}")
     return _Group(entry, found, bytes.fromhex(detail.root))
 
 
@@ -124,6 +174,14 @@ def _leaf(row: Row) -> bytes:
         return leaf(row)
     except struct.error:
         # A number that no assessment has.
+        return b""
+
+
+def _left(row: Row) -> bytes:
+    """What is left of an erased row."""
+    try:
+        return erased_hash(row)
+    except struct.error:
         return b""
 
 

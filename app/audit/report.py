@@ -24,7 +24,21 @@ Kind = Literal[
     "checkpoint.unreadable",
     "checkpoint.replaced",
     "heads.edited",
+    "trail.missing",
     "assessment.altered",
+    "assessment.untold",
+    "assessment.missing",
+    "override.altered",
+    "override.untold",
+    "override.missing",
+    "key.altered",
+    "key.untold",
+    "key.missing",
+    "disposition.altered",
+    "disposition.untold",
+    "disposition.missing",
+    "list.altered",
+    "list.untold",
     "key.wrong",
 ]
 """What can be wrong.
@@ -33,8 +47,13 @@ Kind = Literal[
 is whole in itself, and not what a signed checkpoint says.  `trail.truncated`: a segment ends before what a checkpoint
 covers.  `checkpoint.forged`: its signature is not of this key.  `checkpoint.miscounted`: its numbers do not follow from
 those before it.  `checkpoint.replaced`: it is not the one that was kept outside.  `heads.edited`: the table of covered
-heads is not what the checkpoints say.  `key.wrong`: no signature is right, so it is likely the key that is not.
+heads is not what the checkpoints say.  `trail.missing`: a tenant has something on record and no trail at all.
+`*.altered`: it is not as the trail tells.  `*.untold`: it is there, and the trail does not tell of it.  `*.missing`:
+the trail tells of it and not of its end, and it is not there.  `key.wrong`: no signature is right, so it is likely the
+signing key that is not; the others of `key` are API keys.
 """
+TRAIL = ("entry.", "segment.", "trail.")
+"""How kinds begin that leave a trail without some of its entries."""
 
 MOST_OF_A_KIND = 100
 
@@ -69,8 +88,9 @@ class Assessments(Struct):
     """How many assessments the trail names.
 
     proven: are as they were recorded, those without their erased input included.  erased: of them, by the leaf that was
-    kept in its place.  missing: are no longer there, past their retention.  unproven: are there, but were recorded
+    kept in its place.  missing: are no longer there, those lost included.  unproven: are there, but were recorded
     together with missing ones, so that nothing tells.  altered: are not as they were recorded, or one of them is not.
+    untold: are there, and no entry tells of them.  lost: are not there, and no entry tells that they were dropped.
     """
 
     proven: int = 0
@@ -78,11 +98,14 @@ class Assessments(Struct):
     missing: int = 0
     unproven: int = 0
     altered: int = 0
+    untold: int = 0
+    lost: int = 0
 
 
 class TrailReport(Struct):
     """One tenant's trail. after: entries that no checkpoint covers yet.  checkpoint, checkpoint_ms: the last one.
-    assessments: None where they were not looked at."""
+    anchored: whether a checkpoint of it that was kept outside was there to compare with.  assessments: None where they
+    were not looked at."""
 
     tenant_id: str
     segments: int = 0
@@ -91,14 +114,17 @@ class TrailReport(Struct):
     checkpoints: int = 0
     checkpoint: int | None = None
     checkpoint_ms: int | None = None
+    anchored: bool = False
     assessments: Assessments | None = None
 
 
 class Report(Struct):
-    """All that was verified. anchors: checkpoints kept outside that it was compared with.  more: faults that are not
-    listed, since there are many of their kind."""
+    """All that was verified. intact: no fault was found.  anchored: and a checkpoint that was kept outside was there to
+    compare with for every trail that has any: else its end may be cut off, and nothing would show it.
+    anchors: how many there were.  more: faults that are not listed, since there are many of their kind."""
 
     intact: bool
+    anchored: bool
     anchors: int
     trails: list[TrailReport]
     faults: list[Fault]
@@ -106,12 +132,13 @@ class Report(Struct):
 
 
 class Faults:
-    """Collects faults, at most MOST_OF_A_KIND of each kind in full."""
+    """Collects faults, at most MOST_OF_A_KIND of each kind in full. `damaged`: tenants whose trail lacks entries."""
 
-    __slots__ = ("_counts", "found")
+    __slots__ = ("_counts", "damaged", "found")
 
     def __init__(self) -> None:
         self.found: list[Fault] = []
+        self.damaged: set[str | None] = set()
         self._counts: dict[Kind, int] = {}
 
     @property
@@ -130,6 +157,8 @@ class Faults:
         checkpoint: int | None = None,
     ) -> None:
         count = self._counts[kind] = self._counts.get(kind, 0) + 1
+        if kind.startswith(TRAIL):
+            self.damaged.add(tenant_id)
         if count <= MOST_OF_A_KIND:
             named = None if segment is None else ids.text(segment)
             self.found.append(Fault(kind, tenant_id, detail, named, entry, checkpoint))

@@ -1,7 +1,8 @@
 """Whether the audit trail is whole: every hash computed again, every signature, every checkpoint's head in its place.
 
 # Design: checkpoints are read in order, a page at a time, and for each page every segment that it names is read on to
-the last of its heads. So each entry is read once, and what is kept is one place for each segment and each override.
+the last of its heads. So each entry is read once, and what is kept is one place for each segment, each key, override
+and erased assessment, and each ten minutes of the trail.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from contextlib import suppress
 from app.audit.anchors import Anchor
 from app.audit.checkpoints import checkpoint_hash, signature
 from app.audit.entries import BELOW_ALL, EntryCheck, Proof
-from app.audit.overridden import Rows
-from app.audit.recorded import RecordedCheck
+from app.audit.held import HoldingsCheck
 from app.audit.report import Faults, Kind, Report, TrailReport
 from app.store.chain import GENESIS
-from app.store.trail import Checkpoint, Trail
+from app.store.holdings import Holdings
+from app.store.trail import SYSTEM_TENANT, Checkpoint, Trail
 
 CHECKPOINTS_A_PAGE = 500
 UNREADABLE_IN_A_ROW = 3
@@ -29,29 +30,34 @@ LAG_PAUSE_S = 0.25
 async def verify(
     trail: Trail,
     signing_key: bytes,
-    rows: Rows | None,
+    holdings: Holdings | None,
     *,
     tenant_id: str | None = None,
     anchors: Sequence[Anchor] = (),
 ) -> Report:
     """Look at every entry and checkpoint of a tenant, or of all.
 
-    rows: to compare the assessments with what was recorded, None for not.  anchors: checkpoints that were kept outside
-    of the database; without any, a trail whose last checkpoints were cut off with all that they cover looks whole.
+    holdings: what is on record, to be compared with what the trail tells, None for not.  anchors: checkpoints that were
+    kept outside of the database; without any, a trail whose last ones were cut off with all they cover looks whole.
     Raises StoreUnavailable.
     """
     faults = Faults()
     signatures = _Signatures(signing_key)
+    # Before the trails: what is on record by now is told of by then.
+    holders = set() if holdings is None else {*await holdings.holders()}
+    if holdings is not None and await holdings.lists():
+        holders.add(SYSTEM_TENANT)
     if tenant_id is None:
-        tenants = sorted({*await trail.trails(), *(anchor.tenant_id for anchor in anchors)})
+        tenants = sorted({*await trail.trails(), *holders, *(anchor.tenant_id for anchor in anchors)})
     else:
         tenants = [tenant_id]
     anchors = [anchor for anchor in anchors if anchor.tenant_id in tenants]
     trails = []
     for one in tenants:
         kept = [anchor for anchor in anchors if anchor.tenant_id == one]
-        recorded = None if rows is None else RecordedCheck(rows, faults, one)
-        trails.append(await _Verification(trail, signatures, recorded, faults, one, kept).run())
+        check = None if holdings is None else HoldingsCheck(holdings, faults, one)
+        verification = _Verification(trail, signatures, check, faults, one, kept)
+        trails.append(await verification.run(is_holder=one in holders))
     if signatures.wrong and not signatures.right:
         faults.drop("checkpoint.forged")
         faults.add(
@@ -60,7 +66,8 @@ async def verify(
             f"none of the {signatures.wrong} checkpoints was signed with this key: it looks like the wrong "
             "AUDIT_SIGNING_KEY. If it is the right one, all of them were forged",
         )
-    return Report(not faults.found, len(anchors), trails, faults.found, faults.more)
+    anchored = bool(anchors) and all(one.anchored or not one.checkpoints for one in trails)
+    return Report(not faults.found, anchored, len(anchors), trails, faults.found, faults.more)
 
 
 class _Signatures:
@@ -88,39 +95,44 @@ class _Verification:
         self,
         trail: Trail,
         signatures: _Signatures,
-        recorded: RecordedCheck | None,
+        holdings: HoldingsCheck | None,
         faults: Faults,
         tenant_id: str,
         anchors: Iterable[Anchor],
     ) -> None:
         self._trail = trail
         self._signatures = signatures
-        self._recorded = recorded
+        self._holdings = holdings
         self._faults = faults
         self._tenant_id = tenant_id
         self._anchors: dict[int, list[bytes]] = {}
         for anchor in anchors:
             self._anchors.setdefault(anchor.number, []).append(anchor.hash)
-        self._read = EntryCheck(trail, faults, tenant_id, recorded)
+        self._read = EntryCheck(trail, faults, tenant_id, holdings)
         # Of the checkpoint that was read last:
         self._number = 0
         self._after = BELOW_ALL
         self._hashes: tuple[bytes, ...] = (GENESIS,)
         self._entries = 0
         self._is_sound = True
-        self._report = TrailReport(tenant_id)
+        self._report = TrailReport(tenant_id, anchored=bool(self._anchors))
 
-    async def run(self) -> TrailReport:
+    async def run(self, *, is_holder: bool) -> TrailReport:
+        """is_holder: something is on record of the tenant."""
         await self._catch_up()
         segments = await self._trail.segments(self._tenant_id)
+        if is_holder and not segments and not self._number:
+            detail = "something of this tenant is on record, and there is no trail that tells of it"
+            self._faults.add("trail.missing", self._tenant_id, detail)
+            self._holdings = None
         await self._compare_covered(sorted({*segments, *self._read.places}))
         if missed := max(self._anchors, default=0):
             self._fault_missing(self._number + 1, missed, "the last one that was kept outside is not there")
         await self._read_on()
         self._read.tell_missing()
-        if self._recorded is not None:
-            await self._recorded.finish(self._read_on)
-            self._report.assessments = self._recorded.counts
+        if self._holdings is not None:
+            await self._holdings.finish(self._read_on, self._read.again)
+            self._report.assessments = self._holdings.counts
         places = self._read.places.values()
         self._report.segments, self._report.entries = len(places), self._read.entries
         self._report.after = sum(max(0, place.number - place.covered) for place in places)

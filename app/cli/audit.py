@@ -15,7 +15,17 @@ from app.audit.export import export as export_trails
 from app.audit.report import Report, TrailReport
 from app.audit.verification import verify as verify_trails
 from app.cli import setup
-from app.cli.exits import CONFIG_REFUSED, FAILED, FAULTS_FOUND, SCORED, UNREADABLE, Stopped, printable, reason
+from app.cli.exits import (
+    CONFIG_REFUSED,
+    FAILED,
+    FAULTS_FOUND,
+    NOT_ANCHORED,
+    SCORED,
+    UNREADABLE,
+    Stopped,
+    printable,
+    reason,
+)
 from app.cli.opening import Kept as Store
 from app.cli.opening import cover, database_text, with_store
 from app.cli.output import Output, complain, write_json
@@ -38,8 +48,8 @@ def verify(
 
     async def work(store: Store) -> Report:
         key = _signing_key(settings)
-        rows = store.get_each if with_rows else None
-        return await verify_trails(store, key, rows, tenant_id=tenant_id, anchors=known)
+        holdings = store if with_rows else None
+        return await verify_trails(store, key, holdings, tenant_id=tenant_id, anchors=known)
 
     report = with_store(settings, work)
     if as_json:
@@ -48,7 +58,9 @@ def verify(
         with Output() as out:
             for text in _told(report):
                 out.write(f"{printable(text)}\n")
-    return SCORED if report.intact else FAULTS_FOUND
+    if not report.intact:
+        return FAULTS_FOUND
+    return SCORED if report.anchored else NOT_ANCHORED
 
 
 def export(
@@ -127,7 +139,7 @@ def _signing_key(settings: Settings) -> bytes:
 
 
 def _anchors(settings: Settings, name: str | None) -> list[Anchor]:
-    """Those of a file, and of the embedded database. name: `-` is standard input."""
+    """Those of a file, and those that the service keeps. name: `-` is standard input."""
     try:
         beside = anchors.anchor_of(settings)
         found = [] if beside is None else beside.anchors()
@@ -150,13 +162,20 @@ def _told(report: Report) -> Iterator[str]:
     yield from map(str, report.faults)
     if report.more:
         yield f"and {report.more} faults more of these kinds"
-    if not report.anchors:
+    if not report.intact:
+        yield f"the audit trail has {_counted(len(report.faults) + report.more, 'fault')}"
+    elif report.anchored:
+        yield "the audit trail is intact"
+    else:
+        of = "" if not report.anchors else f" of {', '.join(_unanchored(report))}"
         yield (
-            "compared with no checkpoint kept outside of the database: "
+            f"no fault in what is there, but no checkpoint{of} that was kept outside of the database was compared: "
             "were the last ones cut off with all that they cover, it would not show"
         )
-    count = len(report.faults) + report.more
-    yield "the audit trail is intact" if report.intact else f"the audit trail has {_counted(count, 'fault')}"
+
+
+def _unanchored(report: Report) -> list[str]:
+    return [_named(trail.tenant_id) for trail in report.trails if trail.checkpoints and not trail.anchored]
 
 
 def _summary(trail: TrailReport) -> str:
@@ -169,10 +188,15 @@ def _summary(trail: TrailReport) -> str:
     if trail.assessments is not None:
         there = trail.assessments
         parts.append(
-            f"assessments: {there.proven} proven ({there.erased} of them erased), {there.missing} no longer kept, "
-            f"{there.unproven} not provable without those, {there.altered} in altered groups"
+            f"assessments: {there.proven} proven ({there.erased} of them erased), "
+            f"{there.missing - there.lost} no longer kept, {there.unproven} not provable without others, "
+            f"{there.altered} altered or in an altered group, {there.untold} that no entry tells of, {there.lost} lost"
         )
-    return f"{f'tenant {trail.tenant_id}' if trail.tenant_id else 'the service itself'}: {'; '.join(parts)}"
+    return f"{_named(trail.tenant_id)}: {'; '.join(parts)}"
+
+
+def _named(tenant_id: str) -> str:
+    return f"tenant {tenant_id}" if tenant_id else "the service itself"
 
 
 def _counted(count: int, thing: str) -> str:

@@ -51,6 +51,7 @@ Exit codes:
   3    settings refused
   4    the database could not be used, or the answer could not be written
   5    the audit trail has faults
+  6    no fault was found, but not every trail could be compared with a checkpoint kept outside
   70   a fault of kyb itself
   130  interrupted (Ctrl-C)
   141  the reader of the output went away"""
@@ -404,7 +405,7 @@ def audit() -> None:
     metavar="FILE",
     help="Compare with what `kyb audit checkpoint` printed before (- is standard input).",
 )
-@click.option("--no-rows", is_flag=True, help="Do not compare the assessments with what was recorded.")
+@click.option("--no-rows", is_flag=True, help="Look at the trail alone, and compare nothing that is on record with it.")
 @_json
 @_config
 @click.pass_context
@@ -414,7 +415,8 @@ def audit_verify(
     """Compute every hash of the audit trail again, and name what is not as it was: each fault on a line.
 
     Whoever can write the database can also cut off the last checkpoints with all that they cover. That shows in a
-    comparison with checkpoints kept elsewhere: --checkpoint FILE, and on the embedded database DATA_DIR/audit_anchor.
+    comparison with checkpoints kept elsewhere: --checkpoint FILE, AUDIT_ANCHOR_FILE, and on the embedded database
+    DATA_DIR/audit_anchor.
     """
     from app.cli import audit
 

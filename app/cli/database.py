@@ -14,12 +14,12 @@ import msgspec
 from app import ids
 from app.cli import setup
 from app.cli.exits import FAILED, INTERRUPTED, UNREADABLE, Stopped, printable
-from app.cli.opening import Kept, database_text, frugal, with_store
+from app.cli.opening import Kept, cover_if_keyed, database_text, frugal, with_store
 from app.cli.output import Output, complain, write_json, write_rows
 from app.neighbours import Tiers
 from app.redaction import redact
 from app.settings import Settings
-from app.store.keeping import MAX_DAYS, Erased
+from app.store.keeping import MAX_DAYS, Dropped, Erased
 
 PAGE_ROWS = 200
 KEYS_A_MESSAGE = 500
@@ -43,7 +43,14 @@ def drop_past(config: str | None, dry_run: bool, as_json: bool) -> None:
     """Delete what is past its tenant's retention, or count it."""
     settings = setup.settings(config, {}).settings
     today = dt.datetime.now(dt.UTC).date()
-    dropped = with_store(settings, lambda store: store.drop_past(today, dry_run=dry_run))
+
+    async def work(store: Kept) -> list[Dropped]:
+        try:
+            return await store.drop_past(today, dry_run=dry_run)
+        finally:
+            await cover_if_keyed(settings, store)
+
+    dropped = with_store(settings, work)
     if as_json:
         write_json({"dry_run": dry_run, "dropped": dropped})
         return
@@ -149,7 +156,7 @@ def erase(config: str | None, tenant_id: str, business_id: str, reason: str, yes
     if not yes and not click.confirm(f"Erase {printable(business_id)} from {what}? This cannot be undone.", err=True):
         raise Stopped("nothing was erased", INTERRUPTED)
     try:
-        erased = with_store(settings, lambda store: _erase(store, tenant_id, business_id, reason))
+        erased = with_store(settings, lambda store: _erase(settings, store, tenant_id, business_id, reason))
     except BaseException:
         # Part of it may be erased, and must not be read from a cache any more.
         asyncio.run(_tell(settings, tenant_id, found))
@@ -196,11 +203,13 @@ async def _ids_of(store: Kept, tenant_id: str, business_id: str) -> list[bytes]:
             return found
 
 
-async def _erase(store: Kept, tenant_id: str, business_id: str, reason: str) -> Erased:
+async def _erase(settings: Settings, store: Kept, tenant_id: str, business_id: str, reason: str) -> Erased:
     try:
         return await store.erase(tenant_id, business_id, reason=reason, redact=redact, now_ms=ids.now_ms())
     except ValueError as error:
         raise Stopped(f"an assessment of {business_id} cannot be erased: {error}", FAILED) from None
+    finally:
+        await cover_if_keyed(settings, store)
 
 
 async def _tell(settings: Settings, tenant_id: str, found: Sequence[bytes]) -> bool:

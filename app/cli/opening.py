@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TypeVar
 
 import msgspec
@@ -12,6 +13,7 @@ from app.audit.anchors import anchor_of
 from app.audit.checkpoints import Checkpoints
 from app.cli.exits import FAILED, UNREADABLE, Stopped
 from app.neighbours import make_store
+from app.secrets import SecretsMissing, secrets_of
 from app.settings import Settings
 from app.settings.budget import DATABASE_LEAST, KEPT_BACK, REDIS_LEAST
 from app.store.base import StoreRefused, StoreUnavailable, opened
@@ -52,8 +54,15 @@ async def cover(settings: Settings, store: Kept, signing_key: bytes) -> None:
     await Checkpoints(store, signing_key, 0, _elsewhere if beside is None else beside).cover()
 
 
+async def cover_if_keyed(settings: Settings, store: Kept) -> None:
+    """The same for a command that does without the signing key: where it is not told the key, a running service covers
+    what the command entered, within five minutes."""
+    with suppress(SecretsMissing):
+        await cover(settings, store, secrets_of(settings).audit_signing)
+
+
 def _elsewhere(_: Checkpoint) -> None:
-    """With PostgreSQL the running services keep anchors, in their logs."""
+    """With PostgreSQL, where no file is named, the running services keep anchors, in their logs."""
 
 
 def frugal(settings: Settings) -> Settings:

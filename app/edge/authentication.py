@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Protocol
 
@@ -11,13 +11,17 @@ from app.credentials import recognise
 from app.edge.addresses import Addresses
 from app.edge.request import Request
 from app.errors import TooManyRequests, Unauthorized
-from app.keys import Principal
+from app.keys import Ended, Principal
+from app.limits.allowances import neighbourhood
 from app.limits.limiter import Allowance, Limiter
 from app.roles import PERMISSIONS
 from app.store.trail import SYSTEM_TENANT, Act, act
 
 REFUSAL_S = 0.02
 """How long every refusal takes at least, whatever it is refused for and wherever that was found out."""
+
+
+REFUSED = "login.refused"
 
 
 class Authenticator(Protocol):
@@ -29,8 +33,8 @@ class Authenticator(Protocol):
     def remembers(self, credential: bytes) -> bool:
         """Whether it may be somebody's who was let in here some time ago."""
 
-    async def find(self, credential: bytes) -> Principal | None:
-        """Whose it is, None for nobody's. Raises StoreUnavailable where that cannot be found out now."""
+    async def find(self, credential: bytes) -> Principal | Ended | None:
+        """Whose it is or was, None for nobody's. Raises StoreUnavailable where that cannot be found out now."""
 
 
 class Guard(Protocol):
@@ -47,7 +51,7 @@ class Authentication:
     """Finds the principal of a request.
 
     failures_of: the allowance that refused logins of an address are taken from, None where they are not limited.
-    note: told of each refused login.  refusal_s: as REFUSAL_S.
+    note: told of each refused login, and of what does not make it another one.  refusal_s: as REFUSAL_S.
     """
 
     def __init__(
@@ -56,7 +60,7 @@ class Authentication:
         addresses: Addresses,
         limiter: Limiter,
         failures_of: Callable[[str], Allowance | None],
-        note: Callable[[Act], None],
+        note: Callable[[Act, Mapping[str, object]], None],
         *,
         refusal_s: float = REFUSAL_S,
     ) -> None:
@@ -88,30 +92,38 @@ class Authentication:
         # Whoever guesses beside others, behind the same address, must not lock them out.
         if wait_s > 0 and not (credential and any(one.remembers(credential) for one in self._authenticators)):
             raise _too_many(wait_s)
+        ended: Ended | None = None
         if credential:
             for authenticator in self._authenticators:
-                principal = await authenticator.find(credential)
-                if principal is not None and self._is_near(principal, request):
-                    return principal
-        raise await self._refusal(request, failures, told_at)
+                found = await authenticator.find(credential)
+                if isinstance(found, Ended):
+                    ended = found
+                elif found is not None:
+                    if self._is_near(found, request):
+                        return found
+                    ended = Ended(found.key_id, found.tenant_id, "network")
+        raise await self._refusal(request, ended, failures, told_at)
 
-    async def _refusal(self, request: Request, failures: Allowance | None, told_at: float) -> Exception:
-        """What a request without a key that works is told, once enough time has gone by."""
-        address = self._addresses.of(request)
-        self._note(
-            act(
-                SYSTEM_TENANT,
-                "login.refused",
-                "",
-                address=address,
-                key=recognise(request.credential) if request.credential else None,
-            )
-        )
+    async def _refusal(
+        self, request: Request, ended: Ended | None, failures: Allowance | None, told_at: float
+    ) -> Exception:
+        """What a request without a key that works is told, once enough time has gone by. ended: the key that it has."""
+        self._note_refusal(request, ended)
         taken = None if failures is None else await self._limiter.take(failures, 1)
         await asyncio.sleep(told_at - asyncio.get_running_loop().time())
         if taken is not None and not taken.granted:
             return _too_many(taken.wait_s)
         return Unauthorized()
+
+    def _note_refusal(self, request: Request, ended: Ended | None) -> None:
+        """Tell the service's own trail, and that of the tenant whose key it was. Of one address the sum is told."""
+        address = self._addresses.of(request)
+        network = neighbourhood(address)
+        named = recognise(request.credential) if request.credential else None
+        self._note(act(SYSTEM_TENANT, REFUSED, "", network=network), {"address": address, "key": named})
+        if ended is not None:
+            told = act(ended.tenant_id, REFUSED, "", key=ended.key_id, why=ended.why, network=network)
+            self._note(told, {"address": address})
 
     def _is_near(self, principal: Principal, request: Request) -> bool:
         """Whether the key may be used from where the request comes from."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple, Protocol
 
 from app.edge.admission import Admission
@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 JSON_TYPE = (b"content-type", b"application/json")
 CLOSE = (b"connection", b"close")
+PATH_CHARS = 120
+"""What the audit trail holds of a path at most."""
 QUIET_S = 1.0
 """How often a 503 is logged at most."""
 
@@ -41,7 +43,7 @@ class Route(NamedTuple):
     permission: that the caller must hold, None where no key is asked for.  kind: of admission, None for what never
     waits.  body_limit: bytes, 0 where no body is read.  headers: of every answer.
     by_content: the endpoint charges the request itself (`Rates.charge`), once it knows what it costs; one that fails
-    before costs one.
+    before costs one.  template: its path, as `/v1/assessments/{id}`.
     """
 
     endpoint: Endpoint
@@ -50,6 +52,7 @@ class Route(NamedTuple):
     body_limit: int
     headers: tuple[tuple[bytes, bytes], ...]
     by_content: bool = False
+    template: str = ""
 
 
 class Routes(Protocol):
@@ -66,7 +69,7 @@ class Gate:
     a key pays for what they are refused as well.
 
     start, stop: run when the server starts and stops; what `start` raises ends the start.
-    note: told of each refused permission.  headers: of every problem.
+    note: told of each refused permission, and of what does not make it another one.  headers: of every problem.
     """
 
     def __init__(
@@ -77,7 +80,7 @@ class Gate:
         rates: Rates,
         bodies: Bodies,
         admission: Admission,
-        note: Callable[[Act], None],
+        note: Callable[[Act, Mapping[str, object]], None],
         headers: tuple[tuple[bytes, bytes], ...],
         start: Callable[[], Awaitable[None]],
         stop: Callable[[], Awaitable[None]],
@@ -102,7 +105,7 @@ class Gate:
         request = Request(scope, receive)
         try:
             request.read_head()
-            route = self.routes.find(request)
+            route = request.route = self.routes.find(request)
             if route.permission is not None:
                 principal = self._guard.known(request) or await self._guard.find(request)
                 request.principal = principal
@@ -170,8 +173,10 @@ class Gate:
 
     def _note_refusal(self, request: Request, permission: str) -> None:
         caller = request.principal
-        told = {"method": request.method, "path": clipped(request.path, 120), "permission": permission}
-        self._note(act(caller.tenant_id, "role.refused", caller.key_id, (), **told))
+        # A route has ever new paths: the template makes it the same act again.
+        told = {"method": request.method, "route": request.route.template, "permission": permission}
+        sample = {"path": clipped(request.path, PATH_CHARS)}
+        self._note(act(caller.tenant_id, "role.refused", caller.key_id, (), **told), sample)
 
     def _tell_of_refusal(self, request: Request, request_id: str, error: Exception) -> None:
         """Log a 503, and for a second after it only count the others: an outage has thousands."""

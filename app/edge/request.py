@@ -99,7 +99,7 @@ class Request:
     owes: whether it was let in without being charged, and has not been since.
     credential: the key as it was sent, None where none was, b"" where what was sent cannot be one.
     headers: by name in lower case; those in LISTED that stood several times joined with commas, in order.
-    body, principal, fields (headers that the answer gets): what the layers above have found out so far.
+    body, principal, route, fields (headers that the answer gets): what the layers above have found out so far.
 
     # Design: the server itself refuses control characters in headers, makes one of equal Content-Lengths, takes away
     # one beside Transfer-Encoding and then closes the connection, and makes a path of an absolute target.
@@ -108,7 +108,7 @@ class Request:
 
     __slots__ = (
         "body", "chunked", "content_length", "content_type", "credential", "fields", "headers", "id", "method", "owes",
-        "path", "path_params", "principal", "query", "receive", "scope", "unread",
+        "path", "path_params", "principal", "query", "receive", "route", "scope", "unread",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
@@ -126,6 +126,7 @@ class Request:
         self.chunked = False
         self.unread: bool | None = None
         self.owes = False
+        self.route: Any = None
         self.body: bytes = b""
         self.principal: Any = None
         self.fields: Sequence[tuple[bytes, bytes]] = ()

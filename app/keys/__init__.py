@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from app.keys.first import first_key
 from app.keys.issue import Keys
-from app.keys.ring import Keyring, Principal
+from app.keys.ring import Ended, Keyring, Principal
 
-__all__ = ["Keyring", "Keys", "Principal", "first_key"]
+__all__ = ["Ended", "Keyring", "Keys", "Principal", "first_key"]

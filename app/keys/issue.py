@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from hashlib import sha256
 from ipaddress import ip_network
 
 from msgspec.structs import replace
@@ -124,9 +125,12 @@ class Keys:
             raise Conflict(
                 "This is the tenant's last working key that may change keys. Make another one first, or use `kyb keys`."
             )
-        told = act(key.tenant_id, "key.revoked", actor, id=id, name=key.name, role=key.role)
+        now_ms = self._now_ms()
+        told = act(
+            key.tenant_id, "key.revoked", actor, id=id, name=key.name, role=key.role, revoked_at=ids.instant(now_ms)
+        )
         try:
-            ended = await self._store.end_key(key.tenant_id, id, revoked_ms=self._now_ms(), act=told)
+            ended = await self._store.end_key(key.tenant_id, id, revoked_ms=now_ms, act=told)
         finally:
             # Where the commit was lost sight of, too.
             await self._forget(id)
@@ -190,7 +194,8 @@ class Keys:
 
 
 def created(key: StoredKey, actor: str) -> Act:
-    """The act that tells of a new key."""
+    """The act that tells of a new key, and enough to find out whether its row was changed since. Of what is compared
+    with the key's text only the hash: who reads the trail is to learn nothing of it."""
     return act(
         key.tenant_id,
         "key.created",
@@ -203,6 +208,7 @@ def created(key: StoredKey, actor: str) -> Act:
         tier=key.tier,
         rate=key.rate,
         expires_at=None if key.expires_ms is None else ids.instant(key.expires_ms),
+        digest_sha256=sha256(key.digest).hexdigest(),
     )
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from hmac import compare_digest
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -60,6 +60,15 @@ class Principal(Struct, frozen=True):
     networks: tuple[IPv4Network | IPv6Network, ...]
     expires_ms: int | None
     allowance: object | None
+
+
+class Ended(Struct, frozen=True):
+    """Whose key was sent that does not open anything: it was revoked, has expired, or came from outside of its
+    networks. For those alone who may know; whoever sent it is told what everybody is."""
+
+    key_id: str
+    tenant_id: str
+    why: Literal["revoked", "expired", "network"]
 
 
 class _Seen:
@@ -159,9 +168,9 @@ class Keyring:
         id = recognise(raw)
         return id is not None and self._kept.peek(NO_TENANT, id.encode("ascii")) is not MISSING
 
-    async def find(self, raw: bytes) -> Principal | None:
-        """Whose the key is; None for what is no key, or none that works. Raises StoreUnavailable where that cannot be
-        told now."""
+    async def find(self, raw: bytes) -> Principal | Ended | None:
+        """Whose the key is, or was where it works no more; None for what is no key. Raises StoreUnavailable where that
+        cannot be told now."""
         id = recognise(raw)
         if id is None:
             return None
@@ -172,7 +181,9 @@ class Keyring:
         now_ms = self._now_ms()
         if stored is None or not is_right or not works(stored, now_ms):
             self._seen.pop(raw, None)
-            return None
+            if stored is None or not is_right:
+                return None
+            return Ended(id, stored.tenant_id, "expired" if stored.revoked_ms is None else "revoked")
         seen = self._seen.get(raw)
         principal = seen.principal if seen is not None and seen.stored == stored else self._principal(stored)
         if self._kept.peek(NO_TENANT, id.encode("ascii")) is stored:

@@ -44,7 +44,7 @@ class Allowances:
             return Allowance(buckets) if buckets else None
 
         def for_address(address: str) -> Allowance | None:
-            buckets = _bucket(None, b"address:" + _neighbourhood(address).encode("ascii"), failures)
+            buckets = _bucket(None, b"address:" + neighbourhood(address).encode("ascii"), failures)
             return Allowance(buckets) if buckets else None
 
         self._made_for_key = lru_cache(most)(for_key)
@@ -73,7 +73,8 @@ def rate_of(limits: Limits, tier: str | None, rate: str | None) -> Rate | None:
     return limits.tiers[tier if tier is not None and tier in limits.tiers else limits.default_tier]
 
 
-def _neighbourhood(address: str) -> str:
+def neighbourhood(address: str) -> str:
+    """Whose refused logins count together: an IPv4 address, the /64 of an IPv6 address, `unknown` for anything else."""
     try:
         found = ip_address(address)
     except ValueError:

@@ -118,10 +118,12 @@ class Limits(Section, frozen=True, kw_only=True):
 
 
 class Audit(Section, frozen=True, kw_only=True):
-    """The audit trail. `signing_key` None is made in the data folder of the embedded database."""
+    """The audit trail. `signing_key` None is made in the data folder of the embedded database, and `anchor_file` None
+    stands there."""
 
     signing_key: Annotated[str | None, Key(SECRET, "AUDIT_SIGNING_KEY", optional=True)]
     checkpoint_every: Annotated[Seconds, Key(duration("100ms", "1h"))]
+    anchor_file: Annotated[Path | None, Key(PATH, "AUDIT_ANCHOR_FILE", optional=True)]
 
 
 class Database(Section, frozen=True, kw_only=True):

@@ -18,7 +18,7 @@ from app.store.base import Row
 GENESIS = bytes(32)
 """What stands for the entry before the first of a segment."""
 _DOMAIN = b"kyb audit entry 1"
-_LEAF, _NODE = b"\x00", b"\x01"
+_LEAF, _NODE, _ERASED = b"\x00", b"\x01", b"\x02"
 _FACTS = Layout(">BBiII").pack
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -67,13 +67,22 @@ def leaf(row: Row) -> bytes:
     SHA-256 of 0x00, the id, the model's SHA-256, level, decision, score and the lengths of input and record as
     big-endian integers of 1, 1, 4, 4 and 4 bytes, the input, the record.
     """
-    if row.leaf is not None:
-        return row.leaf
+    return _digest(_LEAF, row, row.input or b"") if row.leaf is None else row.leaf
+
+
+def erased_hash(row: Row) -> bytes:
+    """The hash of what is left of an assessment that was erased, whatever a person decided before or since.
+
+    SHA-256 as that of a leaf, but of 0x02, and with the leaf and the SHA-256 of the input in place of the input.
+    """
+    return _digest(_ERASED, row, (row.leaf or b"") + (row.input_sha256 or b""))
+
+
+def _digest(domain: bytes, row: Row, given: bytes) -> bytes:
     level = row.level if row.original_level is None else row.original_level
     decision = row.decision if row.original_decision is None else row.original_decision
-    given = row.input or b""
     facts = _FACTS(level, decision, row.score, len(given), len(row.record))
-    return sha256(b"".join((_LEAF, row.id, row.model_sha256, facts, given, row.record))).digest()
+    return sha256(b"".join((domain, row.id, row.model_sha256, facts, given, row.record))).digest()
 
 
 def merkle_root(leaves: Sequence[bytes]) -> bytes:

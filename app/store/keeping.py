@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Protocol
 
 from msgspec import Struct
 
+from app.store.base import Row
+from app.store.chain import erased_hash
+from app.store.trail import Act, act
+
 MAX_DAYS = 36_525
 """The longest retention, a hundred years."""
+
+ERASED = "assessment.erased"
+"""The act of a slice of an erasure. Its subjects are the ids, its detail `{"rows": ["<hex>", ...]}` tells in their
+order what is left of each, as `app.store.chain.erased_hash`."""
+GONE = "assessment.dropped"
+"""The act of a slice of assessments that were past their retention and deleted. Its subjects are their ids."""
+IDS_AN_ACT = 1_000
+"""An act of GONE has no more subjects."""
 
 _DAY_MS = 86_400_000
 _EPOCH = dt.date(1970, 1, 1).toordinal()
@@ -75,18 +87,26 @@ class Keeping(Protocol):
     async def relationships(self, tenant_id: str) -> list[Relationship]:
         """The tenant's relationships, by business."""
 
-    async def drop_past(self, today: dt.date, *, dry_run: bool = False) -> list[Dropped]:
+    async def drop_past(self, today: dt.date, *, dry_run: bool = False, actor: str = "cli") -> list[Dropped]:
         """Delete the assessments that are past their tenant's retention; for each tenant that has any, how many.
 
         An assessment is past it when `start + days < today`. start: the day (UTC) of the time in its id, or the last
         day of the relationship with its business if that is later. dry_run: only count.
         Works in short transactions, each of which looks again at the settings it relies on, so that others write in
         between; ended on the way, it goes on with the next call. The overrides of an assessment go with it. Receipts
-        that name a dropped assessment may stay until they expire.
+        that name a dropped assessment may stay until they expire. Each transaction enters acts of GONE, by the actor,
+        with the ids of what it deleted.
         """
 
     async def erase(
-        self, tenant_id: str, business_id: str, *, reason: str, redact: Callable[[bytes], bytes], now_ms: int
+        self,
+        tenant_id: str,
+        business_id: str,
+        *,
+        reason: str,
+        redact: Callable[[bytes], bytes],
+        now_ms: int,
+        actor: str = "cli",
     ) -> Erased:
         """Take from the tenant's assessments of the business what names it or its people; the results stay.
 
@@ -100,10 +120,21 @@ class Keeping(Protocol):
         others write in between: the first notes the erasure, each that follows adds its assessments to the note's
         count, so the note is true whenever the work ends early, and the same call again does the rest under a note of
         its own. With nothing left to erase it answers 0 and leaves no note. What `redact` raises ends the call.
+        Each slice enters an act of ERASED, by the actor, in its transaction.
         """
 
     async def erasures(self, tenant_id: str) -> list[Erasure]:
         """The tenant's erasures, oldest first."""
+
+
+def erased_act(tenant_id: str, actor: str, rows: Sequence[Row]) -> Act:
+    """What tells of assessments that were erased. rows: as they are now."""
+    return act(tenant_id, ERASED, actor, [row.id for row in rows], rows=[erased_hash(row).hex() for row in rows])
+
+
+def gone_acts(tenant_id: str, actor: str, ids: Sequence[bytes]) -> list[Act]:
+    """What tells of assessments that were dropped, none where none were."""
+    return [act(tenant_id, GONE, actor, ids[start : start + IDS_AN_ACT]) for start in range(0, len(ids), IDS_AN_ACT)]
 
 
 def checked_days(days: int) -> int:

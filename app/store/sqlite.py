@@ -23,6 +23,7 @@ from app.store.segments import Segments
 from app.store.sqlite_access import SqliteAccess
 from app.store.sqlite_dispositions import SqliteDispositions
 from app.store.sqlite_file import connect, make, prepare, refusal, roll
+from app.store.sqlite_holdings import SqliteHoldings
 from app.store.sqlite_keeping import SqliteKeeping
 from app.store.sqlite_lists import SqliteLists
 from app.store.sqlite_log import copy_back, empty_log
@@ -85,7 +86,7 @@ Values = Sequence[object] | dict[str, object]
 Query = tuple[str, Values]
 
 
-class SqliteStore(SqliteTrail, SqliteKeeping, SqliteAccess, SqliteLists, SqliteDispositions):
+class SqliteStore(SqliteTrail, SqliteKeeping, SqliteAccess, SqliteLists, SqliteDispositions, SqliteHoldings):
     """The `Store` kept in one SQLite file.
 
     path: the file, made when it does not exist; its folder must.  timeout_s: the longest wait for another process's

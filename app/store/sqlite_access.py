@@ -35,9 +35,9 @@ _TOUCH = "UPDATE api_keys SET last_used_ms = :used WHERE id = :id AND coalesce(l
 _HAS_KEY = """\
 SELECT EXISTS (SELECT 1 FROM api_keys WHERE revoked_ms IS NULL AND (expires_ms IS NULL OR expires_ms > ?))"""
 
-_OVERRIDE = "tenant_id, assessment_id, id, level, decision, reason, actor, state, approver, approved_ms"
-_ADD_OVERRIDE = f"INSERT INTO overrides ({_OVERRIDE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_OVERRIDES = f"SELECT {_OVERRIDE} FROM overrides WHERE tenant_id = ? AND assessment_id = ? ORDER BY id"
+OVERRIDE = "tenant_id, assessment_id, id, level, decision, reason, actor, state, approver, approved_ms"
+_ADD_OVERRIDE = f"INSERT INTO overrides ({OVERRIDE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_OVERRIDES = f"SELECT {OVERRIDE} FROM overrides WHERE tenant_id = ? AND assessment_id = ? ORDER BY id"
 _APPROVE = """\
 UPDATE overrides SET state = :state, approver = :approver, approved_ms = :approved_ms
 WHERE tenant_id = :tenant_id AND assessment_id = :assessment_id AND id = :id AND state = 'pending'"""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import sha256
 from time import perf_counter
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from app.store.base import Row
 from app.store.chain import leaf
@@ -23,12 +24,17 @@ from app.store.keeping import (
     Retention,
     business_sha256,
     checked_days,
+    erased_act,
     first_id,
+    gone_acts,
     kept_from,
 )
 from app.store.lane import Answer, Job, Lane
+from app.store.segments import Segments
 from app.store.sqlite_log import copy_back, cut_log
+from app.store.sqlite_trail import append, commit
 from app.store.sqlite_write import COLUMNS
+from app.store.trail import Act
 
 # How long a slice works before it commits, and how many rows it deletes between two looks at the clock.
 SLICE_S = 0.015
@@ -52,7 +58,7 @@ WHERE a.tenant_id = :tenant AND a.id > :after AND a.id < :end ORDER BY a.id LIMI
 # What was found is looked at again, now that nobody else can change it.
 _DROP = f"""\
 DELETE FROM assessments AS a WHERE a.tenant_id = :tenant AND a.id = :id AND NOT EXISTS ({_HELD})
-AND EXISTS (SELECT 1 FROM retentions WHERE tenant_id = :tenant AND days = :days)"""
+AND EXISTS (SELECT 1 FROM retentions WHERE tenant_id = :tenant AND days = :days) RETURNING id"""
 _DROP_OVERRIDES = """\
 DELETE FROM overrides WHERE tenant_id = :tenant AND assessment_id = :id
 AND NOT EXISTS (SELECT 1 FROM assessments WHERE tenant_id = :tenant AND id = :id)"""
@@ -81,6 +87,8 @@ WHERE tenant_id = ? ORDER BY erased_ms, erasure"""
 class SqliteKeeping:
     """The `Keeping` of the SQLite file. writer: deletes and erases.  copier: keeps the log short.  pager: looks."""
 
+    _chain: Segments
+
     def __init__(self, writer: Lane, copier: Lane, pager: Lane) -> None:
         self._writer = writer
         self._copier = copier
@@ -108,25 +116,32 @@ class SqliteKeeping:
             for business_id, ended_on in await self._look(_RELATIONSHIPS, tenant_id)
         ]
 
-    async def drop_past(self, today: dt.date, *, dry_run: bool = False) -> list[Dropped]:
+    async def drop_past(self, today: dt.date, *, dry_run: bool = False, actor: str = "cli") -> list[Dropped]:
         """Delete what is past its tenant's retention, as `Keeping.drop_past` says."""
         dropped = []
         for retention in await self.retentions():
-            if count := await self._drop_past(retention, kept_from(today, retention.days), dry_run):
+            if count := await self._drop_past(retention, kept_from(today, retention.days), dry_run, actor):
                 dropped.append(Dropped(retention.tenant_id, count))
         if dropped and not dry_run:
             await self._writer.run(cut_log)
         return dropped
 
     async def erase(
-        self, tenant_id: str, business_id: str, *, reason: str, redact: Callable[[bytes], bytes], now_ms: int
+        self,
+        tenant_id: str,
+        business_id: str,
+        *,
+        reason: str,
+        redact: Callable[[bytes], bytes],
+        now_ms: int,
+        actor: str = "cli",
     ) -> Erased:
         """Take from the business's assessments what names it, in slices, as `Keeping.erase` says."""
-        order = _Order(tenant_id, business_id, reason, redact, now_ms)
+        order = _Order(tenant_id, business_id, reason, redact, now_ms, actor)
         ids: list[bytes] = []
         place = _Place(span=0, note=None)
         while place.span is not None:
-            erased, place = await self._in_turn(partial(_erase_slice, order, place))
+            erased, place = await self._in_turn(partial(_erase_slice, self._chain, order, place))
             ids += erased
         if place.note is not None:
             await self._writer.run(cut_log)
@@ -142,7 +157,7 @@ class SqliteKeeping:
     async def _look(self, sql: str, *values: object) -> list[Any]:
         return await self._pager.run(lambda connection: connection.execute(sql, values).fetchall())
 
-    async def _drop_past(self, retention: Retention, oldest: int, dry_run: bool) -> int:
+    async def _drop_past(self, retention: Retention, oldest: int, dry_run: bool, actor: str) -> int:
         """How many assessments of one tenant were dropped, or would be. oldest: the first day that is kept."""
         count = 0
         after: bytes | None = b""
@@ -152,7 +167,7 @@ class SqliteKeeping:
                 count += len(past)
                 continue
             while past:
-                tried, gone = await self._in_turn(partial(_drop_slice, retention, oldest, past))
+                tried, gone = await self._in_turn(partial(_drop_slice, self._chain, retention, oldest, past, actor))
                 count += gone
                 past = past[tried:]
         return count
@@ -181,20 +196,28 @@ def _find_past(
     return rows[-1][0] if len(rows) == ROWS_A_LOOK else None, [id for id, held in rows if not held]
 
 
-def _drop_slice(retention: Retention, oldest: int, ids: list[bytes], connection: sqlite3.Connection) -> tuple[int, int]:
+def _drop_slice(
+    chain: Segments, retention: Retention, oldest: int, ids: list[bytes], actor: str, connection: sqlite3.Connection
+) -> tuple[int, int]:
     """Delete as many of the assessments as a slice has time for: how many were tried, and how many are gone."""
     common = {"tenant": retention.tenant_id, "days": retention.days, "kept_from": oldest}
     connection.execute("BEGIN IMMEDIATE")
     end_s = perf_counter() + SLICE_S
-    tried = gone = 0
+    tried = 0
+    gone: list[bytes] = []
     while tried < len(ids) and (not tried or perf_counter() < end_s):
         step = ids[tried : tried + ROWS_A_STEP]
         values = [{**common, "id": id} for id in step]
-        gone += connection.executemany(_DROP, values).rowcount
+        gone += [id for one in values for (id,) in connection.execute(_DROP, one).fetchall()]
         connection.executemany(_DROP_OVERRIDES, values)
         tried += len(step)
-    connection.execute("COMMIT")
-    return tried, gone
+    _commit(chain, gone_acts(retention.tenant_id, actor, gone), connection)
+    return tried, len(gone)
+
+
+def _commit(chain: Segments, acts: Sequence[Act], connection: sqlite3.Connection) -> None:
+    """Commit the transaction that is open, and in it the acts."""
+    commit(connection, chain, append(connection, chain, acts) if acts else [])
 
 
 class _Order(Struct, frozen=True):
@@ -205,6 +228,7 @@ class _Order(Struct, frozen=True):
     reason: str
     redact: Callable[[bytes], bytes]
     now_ms: int
+    actor: str
 
 
 class _Place(Struct, frozen=True):
@@ -214,30 +238,47 @@ class _Place(Struct, frozen=True):
     note: int | None
 
 
-def _erase_slice(order: _Order, place: _Place, connection: sqlite3.Connection) -> tuple[list[bytes], _Place]:
+def _erase_slice(
+    chain: Segments, order: _Order, place: _Place, connection: sqlite3.Connection
+) -> tuple[list[bytes], _Place]:
     """Erase as many assessments as a slice has time for, and note them: their ids, and where the work stands."""
     connection.execute("BEGIN IMMEDIATE")
     end_s = perf_counter() + SLICE_S
     values = {"tenant": order.tenant_id, "business": order.business_id, "span": place.span, "limit": ROWS_A_LOOK}
     found = connection.execute(_FIND_BUSINESS, values).fetchall()
     span: int | None = found[-1][1] if len(found) == ROWS_A_LOOK else None
-    erased: list[bytes] = []
-    for row, span_of_row, id in found:
+    erased: list[Row] = []
+    told: list[Row] = []
+    for row, span_of_row, _ in found:
         if erased and perf_counter() >= end_s:
             span = span_of_row
             break
-        _blank(connection, row, order.redact)
-        erased.append(id)
+        left, had_input = _blank(connection, row, order.redact)
+        erased.append(left)
+        if had_input:
+            told.append(left)
     note = _note(connection, order, place.note, len(erased))
-    connection.execute("COMMIT")
-    return erased, _Place(span, note)
+    _commit(chain, [erased_act(order.tenant_id, order.actor, told)] if told else [], connection)
+    return [row.id for row in erased], _Place(span, note)
 
 
-def _blank(connection: sqlite3.Connection, row: int, redact: Callable[[bytes], bytes]) -> None:
+def _blank(connection: sqlite3.Connection, row: int, redact: Callable[[bytes], bytes]) -> tuple[Row, bool]:
+    """Erase the row: as it is then, and whether it was not erased before.
+
+    No leaf counts beside an input, and no act may vouch for a row that somebody made look erased: it has its own.
+    """
     found = Row(*connection.execute(_FIND_ROW, (row,)).fetchone())
-    digest = found.input_sha256 if found.input is None else sha256(found.input).digest()
-    connection.execute(_BLANK, (digest, redact(found.record), leaf(found), row))
+    left = replace(
+        found,
+        business_id=None,
+        input=None,
+        input_sha256=found.input_sha256 if found.input is None else sha256(found.input).digest(),
+        record=redact(found.record),
+        leaf=leaf(found if found.input is None else replace(found, leaf=None)),
+    )
+    connection.execute(_BLANK, (left.input_sha256, left.record, left.leaf, row))
     connection.execute(_BLANK_REASONS, (found.tenant_id, found.id))
+    return left, found.input is not None
 
 
 def _note(connection: sqlite3.Connection, order: _Order, note: int | None, assessments: int) -> int | None:

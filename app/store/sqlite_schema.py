@@ -242,6 +242,14 @@ CREATE UNIQUE INDEX dispositions_in_force ON dispositions (tenant_id, business, 
     "dispositions_by_business_id": """\
 CREATE INDEX dispositions_by_business_id ON dispositions (tenant_id, business_id, id)
     WHERE business_id IS NOT NULL""",
+    # Nothing of the service changes or deletes any of these.
+    **{
+        f"{table}_refuse_{change.lower()}": f"""\
+CREATE TRIGGER {table}_refuse_{change.lower()} BEFORE {change} ON {table}
+BEGIN SELECT RAISE(ABORT, 'the audit trail is only added to'); END"""
+        for table in ("audit_entries", "audit_checkpoints")
+        for change in ("UPDATE", "DELETE")
+    },
 }
 
 # What each version brought, and the tables as the earlier ones had them.
@@ -268,6 +276,10 @@ _NEW_IN = {
         "dispositions_by_business",
         "dispositions_in_force",
         "dispositions_by_business_id",
+        "audit_entries_refuse_update",
+        "audit_entries_refuse_delete",
+        "audit_checkpoints_refuse_update",
+        "audit_checkpoints_refuse_delete",
     ),
 }
 _EARLIER: dict[int, dict[str, str]] = {
@@ -398,11 +410,11 @@ def _older(path: str, version: int) -> str:
 
 
 def _refuse_changed(connection: sqlite3.Connection, path: str, expected: dict[str, str]) -> None:
-    """Raises StoreRefused when a table or an index is not there exactly so."""
+    """Raises StoreRefused when a table, an index or a trigger is not there exactly so."""
     found = dict(connection.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL"))
     changed = [name for name, sql in expected.items() if found.get(name) != sql]
     if changed:
         raise StoreRefused(
-            f"In the database {path} these tables or indexes are missing or were changed: {', '.join(changed)}.",
+            f"In the database {path} tables, indexes or triggers are missing or were changed: {', '.join(changed)}.",
             "Restore it from a backup.",
         )

@@ -46,11 +46,11 @@ WHERE k.id = h.id"""
 _HAS_KEY = """\
 SELECT EXISTS (SELECT 1 FROM api_keys WHERE revoked_ms IS NULL AND (expires_ms IS NULL OR expires_ms > $1))"""
 
-_OVERRIDE = "tenant_id, assessment_id, id, level, decision, reason, actor, state, approver, approved_ms"
+OVERRIDE = "tenant_id, assessment_id, id, level, decision, reason, actor, state, approver, approved_ms"
 _ADD_OVERRIDE = f"""\
-INSERT INTO overrides ({_OVERRIDE}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+INSERT INTO overrides ({OVERRIDE}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 ON CONFLICT (tenant_id, assessment_id, id) DO NOTHING RETURNING 1"""
-_OVERRIDES = f"SELECT {_OVERRIDE} FROM overrides WHERE tenant_id = $1 AND assessment_id = $2 ORDER BY id"
+_OVERRIDES = f"SELECT {OVERRIDE} FROM overrides WHERE tenant_id = $1 AND assessment_id = $2 ORDER BY id"
 _APPROVE = """\
 UPDATE overrides SET state = $4, approver = $5, approved_ms = $6
 WHERE tenant_id = $1 AND assessment_id = $2 AND id = $3 AND state = 'pending' RETURNING 1"""
@@ -144,7 +144,7 @@ class PostgresAccess(ABC):
     async def overrides(self, tenant_id: str, assessment_id: bytes) -> list[StoredOverride]:
         """All of an assessment, oldest first; from the server that takes the writes."""
         found = await self._fetch(_OVERRIDES, tenant_id, UUID(assessment_id), link=self._writing)
-        return [_override(record) for record in found]
+        return [override_of(record) for record in found]
 
     async def add_override(self, override: StoredOverride, act: Act, *, over: bytes | None) -> bool:
         """Keep an override, and have an applied one take effect, as `Access.add_override` says."""
@@ -192,7 +192,8 @@ def _override_values(override: StoredOverride) -> tuple[Any, ...]:
     return tenant_id, UUID(assessment_id), UUID(id), *others
 
 
-def _override(record: Any) -> StoredOverride:
+def override_of(record: Any) -> StoredOverride:
+    """The override of a record of OVERRIDE."""
     tenant_id, assessment_id, id, *others = record
     return StoredOverride(tenant_id, assessment_id.bytes, id.bytes, *others)
 

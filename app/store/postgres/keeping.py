@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from app import ids
 from app.resilience.breaker import Breaker
-from app.store.base import StoreUnavailable
+from app.store.base import Row, StoreUnavailable
 from app.store.keeping import (
     Dropped,
     Erased,
@@ -26,14 +26,20 @@ from app.store.keeping import (
     Retention,
     business_sha256,
     checked_days,
+    erased_act,
     first_id,
+    gone_acts,
     kept_from,
 )
 from app.store.postgres import partitions
-from app.store.postgres.link import Link, LockBusy, Slow
+from app.store.postgres.link import Link, LockBusy, Session, Slow
 from app.store.postgres.partitions import Month
 from app.store.postgres.past_months import FIND, LOCAL, Limit, drop_month, month_of
+from app.store.postgres.rows import row_of
 from app.store.postgres.spans import DAY_MS, DAY_SPANS, span_of_day
+from app.store.postgres.statements import COLUMNS
+from app.store.segments import Segments
+from app.store.trail import Act
 
 log = logging.getLogger(__name__)
 
@@ -90,19 +96,24 @@ SELECT f.id, f.record FROM s CROSS JOIN LATERAL (
     ORDER BY a.id LIMIT $7
 ) f WHERE s.span IS NOT NULL LIMIT $7"""
 
-# The leaf is `app.store.chain.leaf`, made where the inputs are.
-_BLANK = """\
+# The leaf is `app.store.chain.leaf`, made where the inputs are; none counts beside an input. What was erased before has
+# an act of its own, and none may vouch for a row that somebody made look erased: those are told apart.
+_BLANK = f"""\
+WITH erased AS (
+    SELECT id FROM assessments
+    WHERE tenant_id = $1 AND id = ANY ($3::uuid[]) AND id >= $5 AND id <= $6 AND input IS NULL
+)
 UPDATE assessments a SET business_id = NULL, input = NULL, input_sha256 = coalesce(sha256(a.input), a.input_sha256),
     record = r.record,
-    leaf = coalesce(a.leaf, sha256(
+    leaf = CASE WHEN a.input IS NULL THEN a.leaf ELSE sha256(
         '\\x00'::bytea || uuid_send(a.id) || a.model_sha256
         || substr(int2send(coalesce(a.original_level, a.level)), 2)
         || substr(int2send(coalesce(a.original_decision, a.decision)), 2)
-        || int4send(a.score) || int4send(length(coalesce(a.input, ''))) || int4send(length(a.record))
-        || coalesce(a.input, '') || a.record))
+        || int4send(a.score) || int4send(length(a.input)) || int4send(length(a.record))
+        || a.input || a.record) END
 FROM unnest($3::uuid[], $4::bytea[]) AS r (id, record)
 WHERE a.tenant_id = $1 AND a.id = ANY ($3::uuid[]) AND a.id >= $5 AND a.id <= $6 AND a.id = r.id AND a.business_id = $2
-RETURNING a.id"""
+RETURNING a.id IN (SELECT id FROM erased), {", ".join(f"a.{name}" for name in COLUMNS.split(", "))}"""
 _BLANK_REASONS = "UPDATE overrides SET reason = NULL WHERE tenant_id = $1 AND assessment_id = ANY ($2::uuid[])"
 
 _BLANK_DISPOSITIONS = """\
@@ -128,6 +139,7 @@ class _Order(Struct, frozen=True):
     business_id: str
     erased_ms: int
     reason: str
+    actor: str
 
     @property
     def note(self) -> tuple[str, bytes, int]:
@@ -141,6 +153,14 @@ class _Found(NamedTuple):
     record: bytes
 
 
+class _Erased(NamedTuple):
+    """What a slice erased, as it is now. told: of these, what an act has to tell of.  noted: the note's count."""
+
+    rows: list[Row]
+    told: list[Row]
+    noted: int | None
+
+
 class PostgresKeeping(ABC):
     """The `Keeping` of the store in PostgreSQL, to be mixed into it."""
 
@@ -152,6 +172,16 @@ class PostgresKeeping(ABC):
     @abstractmethod
     async def _guarded(self, breaker: Breaker, call: Callable[[], Awaitable[Answer]], weight: int = 1) -> Answer:
         """The call, behind the breaker; repeated within the budget where the connection broke."""
+
+    @abstractmethod
+    async def _act(
+        self, work: Callable[[Session], Awaitable[Answer]], acts: Sequence[Act] | Callable[[Answer], Sequence[Act]]
+    ) -> Answer:
+        """Do the work and append its acts to the trail, in one transaction that takes effect once."""
+
+    @abstractmethod
+    def _adopt(self, chain: Segments) -> None:
+        """Have the heads of another chain, whose entries are on record, among those that moved."""
 
     @abstractmethod
     async def _fetch(self, sql: str, *values: object, link: Link | None = None) -> list[Any]:
@@ -180,24 +210,31 @@ class PostgresKeeping(ABC):
         """The tenant's erasures, oldest first."""
         return [Erasure(*record) for record in await self._fetch(_ERASURES, tenant_id)]
 
-    async def drop_past(self, today: dt.date, *, dry_run: bool = False) -> list[Dropped]:
+    async def drop_past(self, today: dt.date, *, dry_run: bool = False, actor: str = "cli") -> list[Dropped]:
         """Delete what is past its tenant's retention, as `Keeping.drop_past` says."""
         limits = {retention.tenant_id: _limit(retention, today) for retention in await self.retentions()}
         counts: Counter[str] = Counter()
         if not dry_run:
             for month in await self._months_over(limits):
-                counts.update(await self._drop_month(month, limits))
+                counts.update(await self._drop_month(month, limits, actor))
         for limit in limits.values():
-            counts[limit.tenant_id] += await self._drop_rows(limit, dry_run)
+            counts[limit.tenant_id] += await self._drop_rows(limit, dry_run, actor)
         return [Dropped(tenant_id, counts[tenant_id]) for tenant_id in limits if counts[tenant_id]]
 
     async def erase(
-        self, tenant_id: str, business_id: str, *, reason: str, redact: Callable[[bytes], bytes], now_ms: int
+        self,
+        tenant_id: str,
+        business_id: str,
+        *,
+        reason: str,
+        redact: Callable[[bytes], bytes],
+        now_ms: int,
+        actor: str = "cli",
     ) -> Erased:
         """Take from the business's assessments what names it, in slices, as `Keeping.erase` says."""
         digest = business_sha256(tenant_id, business_id)
         [(latest_ms,)] = await self._fetch(_LATEST_NOTE, tenant_id, digest, now_ms, link=self._writing)
-        order = _Order(tenant_id, business_id, now_ms if latest_ms is None else latest_ms + 1, reason)
+        order = _Order(tenant_id, business_id, now_ms if latest_ms is None else latest_ms + 1, reason, actor)
         erased: list[bytes] = []
         place: bytes | None = bytes(16)
         limit = ROWS_AN_ERASURE
@@ -261,21 +298,23 @@ class PostgresKeeping(ABC):
         there = map(month_of, await self._guarded(self.read_breaker, find))
         return sorted(month for month in there if month and month.next().start_ms <= ended_ms and month.high <= end)
 
-    async def _drop_month(self, month: Month, limits: dict[str, Limit]) -> Counter[str]:
+    async def _drop_month(self, month: Month, limits: dict[str, Limit], actor: str) -> Counter[str]:
         """Drop the month's partition if nothing in it is kept: what was dropped."""
         # Counting takes its time, so it is not done over the connection that the rows are written by, and how long it
         # took says nothing of the database's health.
+        chain = Segments()
         try:
             async with self._reading.session(transaction=True, local=LOCAL) as session:
-                counts = await drop_month(session, month, limits)
+                counts = await drop_month(session, month, limits, chain, actor)
         except LockBusy as error:
             log.info("the partition %s is in use, so its rows are deleted one by one: %s", month.table, error)
             counts = None
         if counts is not None:
+            self._adopt(chain)
             log.info("dropped the partition %s", month.table)
         return counts or Counter()
 
-    async def _drop_rows(self, limit: Limit, dry_run: bool) -> int:
+    async def _drop_rows(self, limit: Limit, dry_run: bool, actor: str) -> int:
         """How many of the tenant's assessments were dropped, or would be."""
         count = 0
         rows = FIRST_ROWS_A_DROP
@@ -291,7 +330,7 @@ class PostgresKeeping(ABC):
             while past:
                 start_s = time.monotonic()
                 try:
-                    count += await self._patiently(partial(self._drop_slice, limit, past[:rows]))
+                    count += await self._patiently(partial(self._drop_slice, limit, past[:rows], actor))
                 except Slow:
                     if rows <= ROWS_A_DROP[0]:
                         raise
@@ -304,22 +343,17 @@ class PostgresKeeping(ABC):
                 await asyncio.sleep(max(REST_S, took_s))
         return count
 
-    async def _drop_slice(self, limit: Limit, past: list[UUID]) -> int:
+    async def _drop_slice(self, limit: Limit, past: list[UUID], actor: str) -> int:
         """Delete those of the assessments that are still past; how many there were."""
-        gone = 0
 
-        async def drop() -> int:
-            nonlocal gone
-            async with self._writing.session(transaction=True) as session:
-                values = (limit.tenant_id, past, past[0], past[-1], limit.days, limit.kept_from)
-                dropped = [id for (id,) in await session.fetch(_DROP, *values)]
-                # A statement of its own, which sees also what came while the one before waited for its locks.
-                await session.execute(_DROP_OVERRIDES, limit.tenant_id, dropped)
-                # Of an attempt that was committed without our learning of it, nothing is left to be deleted now.
-                gone = max(gone, len(dropped))
-                return gone
+        async def drop(session: Session) -> list[bytes]:
+            values = (limit.tenant_id, past, past[0], past[-1], limit.days, limit.kept_from)
+            dropped = [id for (id,) in await session.fetch(_DROP, *values)]
+            # A statement of its own, which sees also what came while the one before waited for its locks.
+            await session.execute(_DROP_OVERRIDES, limit.tenant_id, dropped)
+            return [id.bytes for id in dropped]
 
-        return await self._guarded(self.write_breaker, drop)
+        return len(await self._act(drop, partial(gone_acts, limit.tenant_id, actor)))
 
     # What is erased
 
@@ -350,25 +384,29 @@ class PostgresKeeping(ABC):
 
         noted: the note's count before.
         """
-        told: tuple[list[bytes], int | None] | None = None
+        told: _Erased | None = None
 
-        async def erase() -> tuple[list[bytes], int | None]:
+        async def erase(session: Session) -> _Erased:
             nonlocal told
-            async with self._writing.session(transaction=True) as session:
-                if told is not None and await session.fetchval(_NOTED, *order.note) == told[1]:
-                    # An attempt was committed without our learning of it.
-                    return told
-                blanked = []
-                if redacted:
-                    found, records = map(list, zip(*redacted, strict=True))
-                    values = (order.tenant_id, order.business_id, found, records, min(found), max(found))
-                    blanked = [id for (id,) in await session.fetch(_BLANK, *values)]
-                    await session.execute(_BLANK_REASONS, order.tenant_id, blanked)
-                erased = [id.bytes for id in blanked]
-                told = erased, await self._noted(session, order, noted, len(erased))
+            # An attempt without an act may have been committed without our learning of it.
+            if told is not None and await session.fetchval(_NOTED, *order.note) == told.noted:
                 return told
+            blanked: list[Any] = []
+            if redacted:
+                found, records = map(list, zip(*redacted, strict=True))
+                values = (order.tenant_id, order.business_id, found, records, min(found), max(found))
+                blanked = await session.fetch(_BLANK, *values)
+                await session.execute(_BLANK_REASONS, order.tenant_id, [record["id"] for record in blanked])
+            left = [(row_of(row), was_erased) for was_erased, *row in blanked]
+            count = await self._noted(session, order, noted, len(left))
+            told = _Erased([row for row, _ in left], [row for row, was_erased in left if not was_erased], count)
+            return told
 
-        return await self._guarded(self.write_breaker, erase)
+        def acts(done: _Erased) -> list[Act]:
+            return [erased_act(order.tenant_id, order.actor, done.told)] if done.told else []
+
+        done = await self._act(erase, acts)
+        return [row.id for row in done.rows], done.noted
 
     async def _noted(self, session: Any, order: _Order, noted: int | None, erased: int) -> int | None:
         """Note a slice: a note of its own for the first that changes anything, to which the later ones add."""

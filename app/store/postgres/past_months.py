@@ -12,8 +12,12 @@ from typing import NamedTuple
 import asyncpg
 from asyncpg.pgproto.pgproto import UUID
 
+from app.store.keeping import gone_acts
 from app.store.postgres.link import Session
 from app.store.postgres.partitions import Month
+from app.store.postgres.statements import enter
+from app.store.postgres.trail import entry_values
+from app.store.segments import Segments
 
 ROWS_A_LOOK = 10_000
 CALL_S = 12.0
@@ -75,11 +79,14 @@ def month_of(table: str) -> Month | None:
     return Month(int(match[1]), int(match[2])) if match and 1 <= int(match[2]) <= 12 else None
 
 
-async def drop_month(session: Session, month: Month, limits: Mapping[str, Limit]) -> Counter[str] | None:
+async def drop_month(
+    session: Session, month: Month, limits: Mapping[str, Limit], chain: Segments, actor: str
+) -> Counter[str] | None:
     """Drop a month's partition if all its rows are past; how many of each tenant, None where it stays.
 
     The month must be over, so that nobody adds to it. session: in a transaction with LOCAL, which is
-    committed here when the partition was dropped. Raises what asyncpg raises.
+    committed here when the partition was dropped. chain: of this transaction alone; what it entered is on record where
+    the partition was dropped. actor: as the acts name it. Raises what asyncpg raises.
 
     # Design: while the rows are counted, only writes to this month wait. Everybody's access to the assessments is
     # stopped at the very end, for as long as it takes to take a table out of the catalogue; and the settings that
@@ -101,12 +108,15 @@ async def drop_month(session: Session, month: Month, limits: Mapping[str, Limit]
     own = [limits[tenant_id] for tenant_id in tenants]
     held = await _held(session, own)
     counts: Counter[str] = Counter()
+    await session.execute("SAVEPOINT untold")
     for limit in own:
-        count = await _count(session, month, limit)
+        count = await _tell(session, month, limit, chain, actor)
         if count is None:
+            await session.execute("ROLLBACK TO SAVEPOINT untold")
             return None
         counts[limit.tenant_id] = count
     if not await _drop(session, month, held, own):
+        await session.execute("ROLLBACK TO SAVEPOINT untold")
         return None
     # Deleting the file of a large table takes longer than a commit may elsewhere.
     await session.execute("COMMIT", timeout=COMMIT_S)
@@ -127,8 +137,8 @@ async def _held(session: Session, limits: list[Limit]) -> tuple[object, ...]:
     return tuple(mark)
 
 
-async def _count(session: Session, month: Month, limit: Limit) -> int | None:
-    """The tenant's rows in the month, None as soon as one is found that is kept."""
+async def _tell(session: Session, month: Month, limit: Limit, chain: Segments, actor: str) -> int | None:
+    """Enter the tenant's rows of the month into the trail: how many, None as soon as one is found that is kept."""
     count = 0
     # No id is its month's least: that one says no version.
     after, end = UUID(month.low), UUID(month.high)
@@ -136,6 +146,10 @@ async def _count(session: Session, month: Month, limit: Limit) -> int | None:
         rows = await session.fetch(FIND, limit.tenant_id, after, end, ROWS_A_LOOK, limit.kept_from, timeout=CALL_S)
         if any(held for _, held in rows):
             return None
+        if rows:
+            entries = chain.propose(gone_acts(limit.tenant_id, actor, [id.bytes for id, _ in rows]))
+            await session.execute(enter(len(entries) == 1), *entry_values(entries), timeout=CALL_S)
+            chain.confirm(entries)
         count += len(rows)
         if len(rows) < ROWS_A_LOOK:
             return count

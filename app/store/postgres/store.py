@@ -26,6 +26,7 @@ from app.store.lists import Disposition
 from app.store.postgres import partitions, schema, statements
 from app.store.postgres.access import PostgresAccess
 from app.store.postgres.dispositions import Business, PostgresDispositions
+from app.store.postgres.holdings import PostgresHoldings
 from app.store.postgres.keeping import PostgresKeeping
 from app.store.postgres.link import (
     CONNECTING_FAILS,
@@ -38,6 +39,7 @@ from app.store.postgres.link import (
 )
 from app.store.postgres.lists import PostgresLists
 from app.store.postgres.refusals import refusal
+from app.store.postgres.rows import row_of
 from app.store.postgres.spans import DAY_SPANS, span_of_day
 from app.store.postgres.writing import NO_ID, PostgresWriting, closed
 
@@ -49,11 +51,10 @@ START_PATIENCE_S = 5.0
 TIDY_S = 60.0
 TIDY_KEYS = 500
 
-_OVERRIDE_ID = Row.__struct_fields__.index("override_id") - 2
-"""Its place in a record after tenant and id."""
 
-
-class PostgresStore(PostgresWriting, PostgresKeeping, PostgresAccess, PostgresLists, PostgresDispositions):
+class PostgresStore(
+    PostgresWriting, PostgresKeeping, PostgresAccess, PostgresLists, PostgresDispositions, PostgresHoldings
+):
     """The `Store` kept in PostgreSQL, shared by any number of processes.
 
     connections: this process's share, at least 2: one writes.  idle: how many are kept open.
@@ -212,7 +213,7 @@ class PostgresStore(PostgresWriting, PostgresKeeping, PostgresAccess, PostgresLi
                     if business_id is not None:
                         spans = (span_of_day(begin), span_of_day(end) + DAY_SPANS - 1)
                         values += [business_id, *spans, UUID(month.low), UUID(month.high)]
-                    rows += [_row(record) for record in await session.fetch(sql, *values, *filters)]
+                    rows += [row_of(record) for record in await session.fetch(sql, *values, *filters)]
                     if len(rows) >= limit:
                         break
                 return rows
@@ -261,7 +262,7 @@ class PostgresStore(PostgresWriting, PostgresKeeping, PostgresAccess, PostgresLi
     async def _read_ids(self, wanted: Sequence[tuple[str, bytes]], link: Link) -> list[Row | None]:
         tenants, keys = [tenant_id for tenant_id, _ in wanted], [UUID(id) for _, id in wanted]
         records = await self._fetch(statements.GET, tenants, keys, min(keys), max(keys), link=link)
-        found = {(row.tenant_id, row.id): row for row in map(_row, records)}
+        found = {(row.tenant_id, row.id): row for row in map(row_of, records)}
         return [found.get(one) for one in wanted]
 
     # What is done besides
@@ -300,13 +301,6 @@ class PostgresStore(PostgresWriting, PostgresKeeping, PostgresAccess, PostgresLi
         made = await self._guarded(self.write_breaker, make)
         if made:
             log.info("made the partitions %s", ", ".join(made))
-
-
-def _row(record: Any) -> Row:
-    tenant_id, id, *others = record
-    if (override_id := others[_OVERRIDE_ID]) is not None:
-        others[_OVERRIDE_ID] = override_id.bytes
-    return Row(tenant_id, id.bytes, *others)
 
 
 def _after(id: bytes) -> bytes:

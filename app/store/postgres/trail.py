@@ -40,7 +40,7 @@ WITH RECURSIVE s (segment) AS (
 SELECT s.segment FROM s WHERE s.segment IS NOT NULL"""
 """A tenant's segments from the given one on, from one to the next by the index, however long each is."""
 _SEGMENTS = _FOLLOWING.format("$1", "$2")
-_TENANTS = """\
+TENANTS = """\
 WITH RECURSIVE t (tenant_id) AS (
     (SELECT o.tenant_id FROM {0} o ORDER BY o.tenant_id LIMIT 1)
     UNION ALL
@@ -48,8 +48,9 @@ WITH RECURSIVE t (tenant_id) AS (
     FROM t WHERE t.tenant_id IS NOT NULL
 )
 SELECT t.tenant_id FROM t WHERE t.tenant_id IS NOT NULL"""
+"""The tenants of a table, in order, from one to the next by an index."""
 _UNCOVERED = f"""\
-SELECT t.tenant_id, s.segment, l.number, l.hash FROM ({_TENANTS.format("audit_entries")}) t
+SELECT t.tenant_id, s.segment, l.number, l.hash FROM ({TENANTS.format("audit_entries")}) t
 CROSS JOIN LATERAL ({_FOLLOWING.format("t.tenant_id", "$1")}) s
 CROSS JOIN LATERAL (
     SELECT e.number, e.hash FROM audit_entries e WHERE e.tenant_id = t.tenant_id AND e.segment = s.segment
@@ -90,6 +91,7 @@ class PostgresTrail(TrailSearch):
         self._commits = Segments()
         self._acts = Segments()
         self._acting = asyncio.Lock()
+        self._adopted: list[Segments] = []
 
     @abstractmethod
     async def _guarded(self, breaker: Breaker, call: Callable[[], Awaitable[Answer]], weight: int = 1) -> Answer:
@@ -219,9 +221,15 @@ class PostgresTrail(TrailSearch):
     def moved(self) -> dict[str, tuple[Head, ...]]:
         """By tenant, the heads of this process's segments that moved since they were last asked for."""
         heads = self._commits.moved()
-        for tenant_id, others in self._acts.moved().items():
-            heads[tenant_id] = tuple(sorted((*heads.get(tenant_id, ()), *others)))
+        adopted, self._adopted = self._adopted, []
+        for chain in (self._acts, *adopted):
+            for tenant_id, others in chain.moved().items():
+                heads[tenant_id] = tuple(sorted((*heads.get(tenant_id, ()), *others)))
         return heads
+
+    def _adopt(self, chain: Segments) -> None:
+        """Have the heads of another chain, whose entries are on record, among those that moved."""
+        self._adopted.append(chain)
 
     async def uncovered(self, since_ms: int) -> dict[str, tuple[Head, ...]]:
         """By tenant, the heads of segments begun since then that no checkpoint holds."""
@@ -258,7 +266,7 @@ class PostgresTrail(TrailSearch):
 
     async def trails(self) -> list[str]:
         """The tenants with entries or checkpoints."""
-        found = [await self._fetch(_TENANTS.format(table)) for table in ("audit_entries", "audit_checkpoints")]
+        found = [await self._fetch(TENANTS.format(table)) for table in ("audit_entries", "audit_checkpoints")]
         return sorted({tenant_id for records in found for (tenant_id,) in records})
 
     async def segments(self, tenant_id: str) -> list[bytes]:

@@ -1,8 +1,12 @@
-"""Watchlists, what was screened against, and dispositions; and of a key, the one that it replaces.
+"""Watchlists, what was screened against, and dispositions; an audit trail that is only added to; and of a key, the one
+that it replaces.
 
 Lists are everybody's and have no tenant. A snapshot stands in rows of a size that one statement carries; it is large
 and compressed already where that pays. `watchlists` keeps the greatest number that each list ever had, and a list is in
 force where a version of that number is there.
+
+Nothing of the service changes or deletes an entry of the trail or a checkpoint. The database refuses that to everybody,
+by mistake or on purpose, who does not first take the triggers away: only the owner of the tables can.
 """
 
 from __future__ import annotations
@@ -86,6 +90,15 @@ CREATE UNIQUE INDEX dispositions_in_force ON dispositions (tenant_id, business, 
 CREATE INDEX dispositions_by_business_id ON dispositions (tenant_id, business_id, id) WHERE business_id IS NOT NULL;
 
 ALTER TABLE api_keys ADD COLUMN replaces text;
+
+CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN RAISE EXCEPTION 'the audit trail is only added to: % of % is refused', TG_OP, TG_TABLE_NAME; END $$;
+
+CREATE TRIGGER only_added_to BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_entries
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+CREATE TRIGGER only_added_to BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_checkpoints
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 """
 
 
