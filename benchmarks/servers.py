@@ -1,12 +1,12 @@
 """Servers to measure against each other, each a process of its own.
 
     python benchmarks/servers.py service|bare|peer --port 8090 [--answer-bytes 2500] [--data-dir DIR]
-        [--database-url URL] [--redis-url URL] [--key KEY]
+        [--database-url URL] [--redis-url URL] [--key KEY] [--list NAME=FILE[,FILE]]...
 
 service: this service, with every layer of its edge at work: --key is let in, and limited by itself, its tenant and the
-whole service at rates that nothing reaches.  bare: an ASGI application on the same server with the same options, which
-reads the body with one `receive()` and sends a constant.  peer: FastAPI on Uvicorn with Pydantic, which validates the
-same body as fully and sends a constant.  The constant has --answer-bytes bytes.
+whole service at rates that nothing reaches; names are screened against each --list.  bare: an ASGI application on the
+same server with the same options, which reads the body with one `receive()` and sends a constant.  peer: FastAPI on
+Uvicorn with Pydantic, which validates the same body as fully and sends a constant. The constant has --answer-bytes bytes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +31,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from service import KEY, SECRETS, keep_key
 
 from app import server, settings
+from app.evidence.publishing import content_of, publish
 from app.main import GC_THRESHOLD
+from app.neighbours import make_store
+from app.store.base import opened
+from app.watchlists.reading import read
 
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 30.0
@@ -98,6 +102,7 @@ def run_service(
     redis_url: str | None = None,
     key: str | None = None,
     limit: str = UNREACHED,
+    lists: Sequence[str] = (),
 ) -> None:
     options = {
         "server.host": HOST,
@@ -114,7 +119,18 @@ def run_service(
     loaded = settings.load(SECRETS, None, options)
     if key is not None:
         asyncio.run(keep_key(loaded.settings, key, tier=None))
+    asyncio.run(_bring(loaded.settings, lists))
     server.run(loaded)
+
+
+async def _bring(chosen: settings.Settings, lists: Sequence[str]) -> None:
+    """Bring lists into force. lists: as `NAME=FILE[,FILE]`."""
+    async with opened(make_store(chosen)) as store:
+        for told in lists:
+            name, _, files = told.partition("=")
+            paths = [Path(file) for file in files.split(",")]
+            made = read(paths)
+            await publish(store, name, made, title=name, source=files, content_sha256=content_of(paths), actor="cli")
 
 
 def run_bare(port: int, data_dir: Path, answer_bytes: int) -> None:
@@ -141,7 +157,12 @@ def run_peer(port: int, answer_bytes: int) -> None:
 
 @contextlib.contextmanager
 def started(
-    kind: str, data_dir: Path, answer_bytes: int = 0, stores: Stores | None = None, limit: str = UNREACHED
+    kind: str,
+    data_dir: Path,
+    answer_bytes: int = 0,
+    stores: Stores | None = None,
+    limit: str = UNREACHED,
+    lists: Sequence[str] = (),
 ) -> Iterator[str]:
     """A server in a process of its own, ready; ended with the block. Yields `http://host:port`. Raises ServerFailed."""
     data_dir.mkdir(parents=True, exist_ok=True)
@@ -150,6 +171,7 @@ def started(
     command += ["--answer-bytes", str(answer_bytes), "--key", KEY, "--limit", limit]
     if stores is not None:
         command += ["--database-url", stores.database_url, "--redis-url", stores.redis_url]
+    command += [part for told in lists for part in ("--list", told)]
     log = data_dir / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
@@ -204,10 +226,11 @@ def main() -> None:
     parser.add_argument("--redis-url")
     parser.add_argument("--key", help="an API key that the service knows")
     parser.add_argument("--limit", default=UNREACHED, help="the rate of the whole service")
+    parser.add_argument("--list", action="append", default=[], metavar="NAME=FILE[,FILE]", help="screened against")
     options = parser.parse_args()
     if options.kind == "service":
         stores = (options.database_url, options.redis_url)
-        run_service(options.port, options.data_dir, *stores, options.key, options.limit)
+        run_service(options.port, options.data_dir, *stores, options.key, options.limit, options.list)
     elif options.kind == "bare":
         run_bare(options.port, options.data_dir, options.answer_bytes)
     else:
