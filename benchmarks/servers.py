@@ -6,7 +6,7 @@
 service: this service, with every layer of its edge at work: --key is let in, and limited by itself, its tenant and the
 whole service at rates that nothing reaches; names are screened against each --list.  bare: an ASGI application on the
 same server with the same options, which reads the body with one `receive()` and sends a constant.  peer: FastAPI on
-Uvicorn with Pydantic, which validates the same body as fully and sends a constant. The constant has --answer-bytes bytes.
+Uvicorn with Pydantic, which validates the same body as fully and sends a constant, of --answer-bytes bytes as well.
 """
 
 from __future__ import annotations
