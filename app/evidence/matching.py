@@ -9,26 +9,13 @@ from msgspec.structs import replace
 
 from app.evidence.loaded import LoadedList
 from app.evidence.screening import SCHEMAS, country
+from app.watchlists.formats.ftm import COUNTRIES, IDENTIFIERS, NAMES
 from app.yente import Explanation, Result
 from core.entities import Entity, Identifier, IdentifierKind
 from core.matches import Match, Part, Query, explain
 from core.normal import prepare
 
 _PERSON: dict[str, bool | None] = {"Person": True, "LegalEntity": None, "Thing": None}
-_NAMES = ("name", "alias", "previousName", "weakAlias")
-_COUNTRIES = ("jurisdiction", "country", "nationality", "citizenship", "mainCountry", "flag")
-_IDENTIFIERS: dict[str, IdentifierKind] = {
-    "registrationNumber": "registration",
-    "leiCode": "lei",
-    "vatCode": "vat",
-    "taxNumber": "tax",
-    "innCode": "tax",
-    "ogrnCode": "registration",
-    "passportNumber": "passport",
-    "idNumber": "national_id",
-    "imoNumber": "imo",
-    "swiftBic": "bic",
-}
 _PROPERTIES: dict[IdentifierKind, str] = {
     "registration": "registrationNumber",
     "lei": "leiCode",
@@ -47,10 +34,10 @@ LONGEST_VALUE = 512
 
 def query_of(schema: str, properties: dict[str, Any]) -> Query | None:
     """What is searched for; None where nothing names it. Properties that say nothing here are passed over."""
-    names = list(dict.fromkeys(_values(properties, _NAMES)))
+    names = list(dict.fromkeys(_values(properties, (*NAMES, "weakAlias"))))
     identifiers = [
-        Identifier(kind, value, country(next(iter(_values(properties, _COUNTRIES)), None)))
-        for name, kind in _IDENTIFIERS.items()
+        Identifier(kind, value, country(next(iter(_values(properties, COUNTRIES)), None)))
+        for name, kind in IDENTIFIERS.items()
         for value in _values(properties, (name,))
     ]
     if not names and not identifiers:
@@ -59,7 +46,7 @@ def query_of(schema: str, properties: dict[str, Any]) -> Query | None:
     return Query(
         names=tuple([prepare(name, SCHEMAS[person]) for name in names]),
         person=person,
-        countries=tuple(dict.fromkeys([_code(value) for value in _values(properties, _COUNTRIES)])),
+        countries=tuple(dict.fromkeys([_code(value) for value in _values(properties, COUNTRIES)])),
         birth_date=next(iter(_values(properties, ("birthDate",))), None),
         identifiers=tuple(identifiers),
     )

@@ -19,9 +19,9 @@ from app.watchlists.refusal import ListRefused, shown
 from app.watchlists.text import Head, lines
 from core.entities import Entity, IdentifierKind, ListKind
 
-_NAMES = ("name", "alias", "previousName")
-_COUNTRIES = ("country", "nationality", "citizenship", "jurisdiction", "mainCountry", "flag")
-_IDENTIFIERS: dict[str, IdentifierKind] = {
+NAMES = ("name", "alias", "previousName")
+COUNTRIES = ("jurisdiction", "country", "nationality", "citizenship", "mainCountry", "flag")
+IDENTIFIERS: dict[str, IdentifierKind] = {
     "registrationNumber": "registration",
     "ogrnCode": "registration",
     "uscCode": "registration",
@@ -30,6 +30,7 @@ _IDENTIFIERS: dict[str, IdentifierKind] = {
     "innCode": "tax",
     "taxNumber": "tax",
     "passportNumber": "passport",
+    "idNumber": "national_id",
     "socialSecurityNumber": "national_id",
     "imoNumber": "imo",
     "swiftBic": "bic",
@@ -98,10 +99,10 @@ def _decoded(text: str, where: str) -> _Line:
 
 
 def _fill(party: Party, line: _Line) -> None:
-    for name in _NAMES:
+    for name in NAMES:
         party.names += _texts(line, name)
     party.weak_names = _texts(line, "weakAlias")
-    for country in _COUNTRIES:
+    for country in COUNTRIES:
         party.countries += _texts(line, country)
     party.birth_dates = _texts(line, "birthDate")
     party.programmes = [*_texts(line, "programId"), *_texts(line, "program")]
@@ -111,7 +112,7 @@ def _fill(party: Party, line: _Line) -> None:
             full = next((nested.properties[name] for name in _FULL_ADDRESS if nested.properties.get(name)), [])
             party.addresses += [text for text in full if isinstance(text, str)]
             party.countries += [text for text in nested.properties.get("country", ()) if isinstance(text, str)]
-    for name, kind in _IDENTIFIERS.items():
+    for name, kind in IDENTIFIERS.items():
         party.identifiers += [(kind, number, "") for number in _texts(line, name)]
     # An idNumber is a person's own; of anything else it may be of any register.
     kind = "national_id" if party.schema == "Person" else "other"
