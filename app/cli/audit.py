@@ -187,11 +187,18 @@ def _summary(trail: TrailReport) -> str:
     ]
     if trail.assessments is not None:
         there = trail.assessments
-        parts.append(
-            f"assessments: {there.proven} proven ({there.erased} of them erased), "
-            f"{there.missing - there.lost} no longer kept, {there.unproven} not provable without others, "
-            f"{there.altered} altered or in an altered group, {there.untold} that no entry tells of, {there.lost} lost"
+        told = [
+            f"{there.proven} proven ({there.erased} of them erased)",
+            f"{there.missing - there.lost} no longer kept",
+        ]
+        others = (
+            (there.unproven, "not provable without those"),
+            (there.altered, "altered, or recorded together with an altered one"),
+            (there.untold, "that no entry tells of"),
+            (there.lost, "lost"),
         )
+        told += [f"{count} {what}" for count, what in others if count]
+        parts.append(f"assessments: {', '.join(told)}")
     return f"{_named(trail.tenant_id)}: {'; '.join(parts)}"
 
 
