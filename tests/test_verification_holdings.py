@@ -28,7 +28,7 @@ from deciding import (
     Pod,
     business,
 )
-from keyed import ALL, SECRET, TIERS
+from keyed import ALL, LIMITS, SECRET
 from records import BACKENDS, Backend, disposition, list_version, row
 
 from app import ids
@@ -94,14 +94,14 @@ async def live(store: Any, world: World) -> None:
         world.aside = one.id
     await store.erase(TENANT, "gone", reason="asked", redact=redact, now_ms=ids.now_ms())
 
-    keys = Keys(store, SECRET, "test", TIERS, forgotten)
-    make: dict[str, Any] = {"actor": "cli", "within": ALL}
+    keys = Keys(store, SECRET, "test", LIMITS, forgotten)
+    make: dict[str, Any] = {"actor": "cli", "limit": ALL}
     _, key = await keys.create(TENANT, "reader", "analyst", scopes=["read"], networks=["10.0.0.0/8"], **make)
     _, revoked = await keys.create(TENANT, "gone", "admin", expires_ms=ids.now_ms() + 10**9, **make)
     _, rotated = await keys.create(TENANT, "old", "viewer", **make)
     world.key, world.revoked, world.rotated = key.id, revoked.id, rotated.id
     await keys.revoke(TENANT, revoked.id, "cli", even_last=True)
-    await keys.rotate(TENANT, rotated.id, "cli", 3600.0, within=ALL)
+    await keys.rotate(TENANT, rotated.id, "cli", 3600.0, limit=ALL)
 
     day = dt.date.today() - dt.timedelta(days=400)
     at_ms = int(dt.datetime.combine(day, dt.time(12), dt.UTC).timestamp() * 1000)
