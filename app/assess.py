@@ -227,6 +227,7 @@ class Assessor:
         return outcomes, rows, place
 
     def _row(self, tenant_id: str, profile: wire.Profile, body: bytes, assessed: Assessed, gathered: Gathered) -> Row:
+        self.records.know(gathered.against, gathered.against_rows)
         record = Record(
             ENGINE_VERSION,
             assessed.record(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -16,6 +17,7 @@ from app.evidence.base import Findings, Gathered
 from app.ids import text
 from app.registry import ModelUnknown, Registry
 from app.resilience.deadline import Deadline, DeadlineExceeded
+from app.resilience.singleflight import SingleFlight
 from app.store.base import Row, Store, StoreUnavailable
 from app.store.lists import Lists
 from core.model import ModelRefused
@@ -115,6 +117,7 @@ class Records:
         self._cache = cache
         self._deadline = Deadline(timeout_s)
         self._against: dict[bytes, bytes] = {}
+        self._flights: SingleFlight[bytes, bytes] = SingleFlight()
 
     async def find(self, tenant_id: str, id: bytes) -> Recorded | None:
         """The tenant's assessment. Raises StoreUnavailable where the cache does not have it."""
@@ -132,6 +135,13 @@ class Records:
     def keep(self, recorded: Recorded) -> None:
         """Have it at hand for the reads that follow."""
         self._cache.keep(recorded.row.tenant_id, recorded.row.id, recorded)
+
+    def know(self, digest: bytes, rows: bytes) -> None:
+        """Have at hand what assessments are screened against; `Gathered.against` and its rows."""
+        if digest not in self._against:
+            if len(self._against) >= MOST_AGAINST:
+                self._against.clear()
+            self._against[digest] = rows
 
     async def forget(self, tenant_id: str, id: bytes) -> bool:
         """Have every process read it anew, once its row has changed; False where Redis could not be told."""
@@ -200,13 +210,16 @@ class Records:
             return Gathered(record.findings, record.screening, record.evidence[1:-1], record.degraded)
         rows = self._against.get(record.against)
         if rows is None:
-            rows = await self._bounded(self._lists.screened_against(record.against))
-            if rows is None:
-                raise Conflict("Which watchlists this assessment was screened against is no longer on record.")
-            if len(self._against) >= MOST_AGAINST:
-                self._against.clear()
-            self._against[record.against] = rows
+            # Once, however many ask: after a start, or a change of a list, everybody does.
+            rows = await self._flights.run(record.against, partial(self._load_against, record.against))
         return Gathered(record.findings, record.screening, record.evidence, record.degraded, record.against, rows)
+
+    async def _load_against(self, digest: bytes) -> bytes:
+        rows = await self._bounded(self._lists.screened_against(digest))
+        if rows is None:
+            raise Conflict("Which watchlists this assessment was screened against is no longer on record.")
+        self.know(digest, rows)
+        return rows
 
     async def _bounded(self, read: Awaitable[Found]) -> Found:
         try:

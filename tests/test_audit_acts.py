@@ -198,7 +198,7 @@ def test_a_start_with_another_model_is_in_the_trail(tmp_path: Path) -> None:
         second, again = told(auditor, "model.switched")
         assert again == first
         models = {model["version"]: model for model in service.client().get("/v1/models").json["items"]}
-        for entry, version in ((first, "1.0.0"), (second, "1.0.1")):
+        for entry, version in ((first, "1.1.0"), (second, "1.1.1")):
             assert entry["actor"] == "service"
             assert {n: entry["detail"][n] for n in ("version", "sha256")} == {
                 n: models[version][n] for n in ("version", "sha256")
