@@ -176,7 +176,7 @@ def test_through_pgbouncer_a_share_is_never_too_small_and_everything_works(
         assert sum(1 for _ in client.walk(limit=200)) == 1 + 1 + 2 * 700
         of_business = {"business_id": made["business_id"], "level": made["level"], "decision": made["decision"]}
         assert list(client.walk(**of_business)) == [made]
-        assert len(client.get("/v1/models").json["items"]) == 1
+        assert len(client.get("/v1/models").json["items"]) == 2
 
 
 def test_many_workers_share_two_connections_of_pgbouncer(

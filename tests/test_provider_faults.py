@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import trustme
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from provider_server import FAULTS, GOOD, Exchange, FakeProvider, business, described, good, providers, run
-from shipped import CATALOGUE, TODAY, changed
+from shipped import TODAY, scorer
 from strategies import profiles
 
 from app import wire
@@ -22,8 +21,6 @@ from app.evidence.base import Findings
 from app.evidence.providers.base import Provided
 from app.evidence.providers.collection import External
 from app.facts import ExternalFacts
-from core.loader import load
-from core.scorer import Scorer
 
 UNBOUNDED = ("a gigabyte announced", "a gigabyte not announced", "chunks without end", "headers without end",
              "a header without end", "a gzip bomb")  # fmt: skip
@@ -32,28 +29,9 @@ HIGHEST = ("litigation_count", "insolvency_events", "regulatory_actions", "adver
 """Facts of which the more is the more adverse."""
 
 
-@cache
-def reading() -> Scorer:
-    """The shipped model, reading from the evidence too what it reads from the profile."""
-    changes = [
-        (
-            f"\n  {name}: {{kind: value, of: signals.{name}}}\n",
-            f"\n  {name}: {{kind: highest, of: [signals.{name}, evidence.external.{name}]}}\n",
-        )
-        for name in HIGHEST
-    ]
-    changes.append(
-        (
-            "\n  website_verified: {kind: value, of: signals.website_verified}\n",
-            "\n  website_verified:\n    kind: lowest\n"
-            "    of: [signals.website_verified, evidence.external.website_verified]\n",
-        )
-    )
-    return Scorer(load(changed(*changes).encode(), "test", CATALOGUE), CATALOGUE)
-
-
 def score(profile: wire.Profile, external: ExternalFacts | None) -> Any:
-    return reading().assess(profile, Findings(external=external), TODAY)
+    """What the shipped model says, which reads from the evidence too what it reads from the profile."""
+    return scorer().assess(profile, Findings(external=external), TODAY)
 
 
 def outcome(folder: Path, server: FakeProvider, text: str = "") -> External:
