@@ -39,6 +39,8 @@ class Assembly:
             model.screening.threshold,
             every_s=settings.watchlists.check_every,
             max_age_s=settings.watchlists.max_age,
+            # Whoever reads what another pod records must not need the database for it.
+            on_change=lambda loaded: self.records.know(loaded.digest, loaded.rows),
         )
         self.dispositions = Dispositions(store, tiers.of_dispositions(), timeout_s)
         self.providers = make_providers(settings, tiers)

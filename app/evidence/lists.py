@@ -9,7 +9,7 @@ import mmap
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextvars import Context
 from hashlib import sha256
 from pathlib import Path
@@ -35,6 +35,7 @@ class ListsInForce:
     """Keeps `loaded` as the store has it.
 
     folder: of the files.  required, threshold: of the model.  every_s: how often the store is asked.
+    on_change: told of what assessments will be screened against, once that is kept.
     A list that cannot be taken up leaves the one before in force, and is tried again.
     """
 
@@ -47,6 +48,7 @@ class ListsInForce:
         *,
         every_s: float,
         max_age_s: float,
+        on_change: Callable[[Loaded], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._folder = folder
@@ -56,6 +58,7 @@ class ListsInForce:
         self._max_age_ms = round(max_age_s * 1000)
         self._task: asyncio.Task[None] | None = None
         self._refused: dict[str, tuple[int, str]] = {}
+        self._on_change = on_change
         self._kept = b""
         self.loaded = self._made((), None)
 
@@ -109,6 +112,7 @@ class ListsInForce:
             # Before the first assessment that refers to it.
             await self._store.save_screened_against(loaded.digest, loaded.rows)
             self._kept = loaded.digest
+            self._on_change(loaded)
         for one in loaded.lists:
             if before.named(one.name) is None or before.named(one.name).version != one.version:  # type: ignore[union-attr]
                 log.info(
