@@ -42,9 +42,9 @@ def test_an_export_holds_every_entry_newest_first_trail_by_trail() -> None:
     assert documents[-2] == {
         "tenant_id": "zeta",
         "at": documents[-2]["at"],
-        "act": "key.created",
+        "act": "audit.exported",
         "actor": "cli",
-        "detail": {"id": 1},
+        "detail": {"number": 1},
         "subjects": [],
         "segment": ids.text(last.segment),
         "number": 2,
