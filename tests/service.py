@@ -21,13 +21,13 @@ from urllib.parse import urlencode
 
 from app.credentials import digest, mint, recognise
 from app.ids import now_ms
+from app.keys.issue import created
 from app.neighbours import make_store
 from app.roles import Role
 from app.secrets import secrets_of
 from app.settings import Settings, load
 from app.store.access import StoredKey
 from app.store.base import opened
-from app.store.trail import act
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = (sys.executable, "-m", "app.cli", "serve")
@@ -84,7 +84,7 @@ async def keep_key(
     async with opened(make_store(settings)) as store:
         if await store.key(id) is None:
             key = StoredKey(id, tenant_id, "tests", role, digest=hashed, created_by="tests", **known)
-            await store.add_key(key, act(tenant_id, "key.created", "tests", key=id))
+            await store.add_key(key, created(key, "tests"))
 
 
 class Answer:

@@ -13,10 +13,11 @@ import pytest
 from databases import PgBouncer, Postgres, database_name, drop_database, migrated, postgres_store, query
 from records import override, play, row
 
+from app.audit.verification import verify
 from app.ids import Uuid7, now_ms
 from app.resilience.retry import Retry, RetryBudget
 from app.store.base import Row
-from app.store.keeping import Dropped
+from app.store.keeping import GONE, Dropped
 from app.store.postgres import keeping, partitions, past_months
 from app.store.postgres.link import LockBusy, Lost, Slow, Timeouts
 from app.store.postgres.partitions import Month
@@ -24,6 +25,7 @@ from app.store.postgres.store import PostgresStore
 from app.store.trail import act
 
 DAY_MS = 86_400_000
+SIGNING_KEY = b"k" * 32
 TODAY = dt.datetime.now(dt.UTC).date()
 JANUARY, FEBRUARY, MARCH, APRIL = OLD = [Month(2015, number) for number in range(1, 5)]
 
@@ -86,6 +88,15 @@ def test_a_month_is_dropped_whole_when_nobody_keeps_anything_of_it(months: str) 
         assert await months_of(months) == [FEBRUARY, MARCH]
         assert await store.drop_past(TODAY) == []
         assert [await store.get(each.tenant_id, each.id) for each in kept] == kept
+        report = await verify(store, SIGNING_KEY, store)
+        assert report.faults == []
+        counts = {trail.tenant_id: trail.assessments for trail in report.trails}
+        assert {tenant_id: told and told.missing for tenant_id, told in counts.items()} == {
+            "acme": 120,
+            "forever": 0,
+            "zeta": 30,
+        }
+        assert [len(heads) for tenant_id, heads in sorted(store.moved().items())] == [3, 1, 2]
         again = made_in(JANUARY)
         await store.add([again])
         assert await store.get("acme", again.id) == again
@@ -177,6 +188,9 @@ def test_settings_that_change_while_a_month_is_counted_are_heeded(
         monkeypatch.setattr(past_months, "_tell", slow_count)
         assert await store.drop_past(TODAY) == []
         assert await store.get_each("acme", [each.id for each in rows]) == rows
+        # Nor does the trail tell that anything was dropped.
+        assert (await verify(store, SIGNING_KEY, store)).faults == []
+        assert await store.entries("acme", act=GONE, limit=1) == []
 
     run(months, scenario)
 
@@ -191,6 +205,7 @@ def test_two_at_once_count_every_assessment_once(months: str) -> None:
         await other.close()
         assert sum(one.assessments for each in dropped for one in each) == 4_000
         assert await store.page("acme", limit=1) == []
+        assert (await verify(store, SIGNING_KEY, store)).faults == []
 
     run(months, scenario)
 
