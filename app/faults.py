@@ -499,7 +499,7 @@ def _parameter(annotation: Any, text: str) -> Any:
         value = {"true": True, "false": False}.get(text, text)
     elif isinstance(info, inspect.IntType) and re.fullmatch(r"0|-?[1-9][0-9]{0,14}", text, re.ASCII):
         value = int(text)
-    elif isinstance(info, inspect.FloatType) and re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,15})?", text, re.ASCII):
+    elif isinstance(info, inspect.FloatType) and re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,20})?([eE][-+]?[0-9]{1,3})?", text, re.ASCII):
         value = float(text)
     try:
         value = msgspec.convert(value, annotation)

@@ -40,6 +40,7 @@ cdef double BIRTH_YEAR_AGREES = 0.02
 cdef double BIRTH_DATE_DIFFERS = -0.15
 cdef double WEAK_NAME = -0.05
 cdef double SAME_IDENTIFIER = 0.95   # at least, whatever the names say
+cdef double READING_FLOOR = 0.5
 cdef double HALF_DIGIT = 0.00005     # what rounding can add
 
 cdef struct Hit:
@@ -91,7 +92,9 @@ cdef int _compare_all(
     cdef Word[MAX_WORDS] words
     cdef int i, count, found = 0
     cdef double score
-    find_candidates(view, name, person, floor, search)
+    # A word that differs in more than a letter leads nowhere by itself, and may be alike enough in the end: what the
+    # other words lead to is read as for a lower floor.
+    find_candidates(view, name, person, min(floor, READING_FLOOR), search)
     if search.n_candidates == 0:
         return 0
     if not person:

@@ -26,7 +26,7 @@ from msgspec.structs import replace
 
 from core.comparison import compare
 from core.entities import Entity, Identifier, IdentifierKind, digest_of
-from core.matches import DEFAULT_CUTOFF, explain
+from core.matches import DEFAULT_CUTOFF, Query, explain
 from core.names import NameIndex
 from core.normal import prepare
 
@@ -68,6 +68,16 @@ def test_a_name_is_found_by_its_words_in_any_order_and_spelling() -> None:
     assert (match.name, match.is_exact_name) == ("Acme Trading GmbH", False)
     assert match.score == compare(prepare("Akme Trading"), prepare("Acme Trading GmbH"), False)
     assert found(INDEX, asked("Zavod No. 5 LLC")) == [("e-4", 1.0)]
+
+
+def test_what_has_a_score_is_found_by_a_search_for_that_score() -> None:
+    """Also where a word differs in more than a letter, and the others are too common to be a match alone."""
+    index = NameIndex(NameIndex.build([Entity("p1", "Person", "sanction", ("Maria Musterfrau",))]))
+    asked = prepare("Maria Musterfrauen", "Person")
+    score = compare(asked, prepare("Maria Musterfrau", "Person"), True)
+    assert score > DEFAULT_CUTOFF
+    [match] = index.search(Query((asked,), True), score, 5)
+    assert match.score == score
 
 
 def test_joined_and_parted_words_find_each_other() -> None:

@@ -23,6 +23,7 @@ WRONG = {
     "redis.url": "http://cache",
     "model.id": "kyb",
     "model.path": "a\nb",
+    "watchlists.folder": "a\nb",
     "monitoring.enabled": "perhaps",
     "logging.level": "loud",
     **{name: "-1" for name in KEYS if name.split(".")[0] in ("concurrency", "scaling")},

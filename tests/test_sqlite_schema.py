@@ -216,7 +216,8 @@ def test_keys_overrides_and_the_trail_of_version_3_stay(path: Path) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("ATTACH ? AS fresh", (str(fresh),))
         for table in ("assessments", "api_keys", "overrides", "audit_entries"):
-            connection.execute(f"INSERT INTO main.{table} SELECT * FROM fresh.{table}")
+            held = ", ".join(name for _, name, *_ in connection.execute(f"PRAGMA main.table_info({table})"))
+            connection.execute(f"INSERT INTO main.{table} ({held}) SELECT {held} FROM fresh.{table}")
     assert migrate(path, 5.0) == (3, SCHEMA_VERSION)
 
     async def after(store: SqliteStore) -> None:
