@@ -499,7 +499,7 @@ def _parameter(annotation: Any, text: str) -> Any:
         value = {"true": True, "false": False}.get(text, text)
     elif isinstance(info, inspect.IntType) and re.fullmatch(r"0|-?[1-9][0-9]{0,14}", text, re.ASCII):
         value = int(text)
-    elif isinstance(info, inspect.FloatType) and re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,20})?([eE][-+]?[0-9]{1,3})?", text, re.ASCII):
+    elif isinstance(info, inspect.FloatType) and _NUMBER.fullmatch(text):
         value = float(text)
     try:
         value = msgspec.convert(value, annotation)
@@ -510,6 +510,7 @@ def _parameter(annotation: Any, text: str) -> Any:
     return value
 
 
+_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,20})?([eE][-+]?[0-9]{1,3})?")
 _DAY_MS = 86_400_000
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 

@@ -57,8 +57,8 @@ BROKEN = {
         "must hold each of",
     ),
     "a version that is none": (lambda: changed(("version: 1.1.0", "version: 1.0")), "must be three numbers"),
-    "a date that is none": (lambda: changed(("released: 2026-11-23", "released: 2026-02-30")), "is not a date"),
-    "a date in another form": (lambda: changed(("released: 2026-11-23", "released: 20261123")), "is not a date"),
+    "a date that is none": (lambda: changed(("released: 2026-11-27", "released: 2026-02-30")), "is not a date"),
+    "a date in another form": (lambda: changed(("released: 2026-11-27", "released: 20261123")), "is not a date"),
     "an unknown path": (lambda: feature("{kind: value, of: business.employes}"), 'did you mean "business.employees"?'),
     "a path of another kind": (
         lambda: feature("{kind: age, of: business.employees}"),

@@ -185,9 +185,9 @@ def test_aliases_and_every_party_are_looked_for(tmp_path: Path) -> None:
         )
         assert {hit.subject for hit in told.hits} == {
             "/business/name",
-            "/ownership/owners/0",
-            "/ownership/owners/1",
-            "/ownership/directors/0",
+            "/ownership/owners/0/name",
+            "/ownership/owners/1/name",
+            "/ownership/directors/0/name",
         }
 
     Lists(tmp_path).run(work)

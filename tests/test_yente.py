@@ -128,7 +128,7 @@ def test_a_result_is_a_match_of_the_one_asked_for(tmp_path: Path) -> None:
     assert external.matches == (
         Match(
             "/business/name", "NK-1", "ACME TRADING GMBH", "Company", 0.9, "sanction", ("us_ofac_sdn",), ("sanction",),
-            ("name",),
+            ("name",), "names",
         ),
     )  # fmt: skip
 

@@ -69,7 +69,7 @@ class Gatherer:
         if external is not NOTHING:
             own_rows = members(external.evidence)
             versions = {row.source: row.version for row in external.evidence}
-            hits += [external_hit(name, match, versions.get(name)) for name, match in external.matches]
+            hits += [external_hit(match, versions.get(match.provider)) for match in external.matches]
         if not hits:
             # PERF: nearly every profile ends here; benchmarks/test_service.py::test_request.
             judged = facts((), everyone, loaded.complete)

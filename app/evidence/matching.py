@@ -37,7 +37,7 @@ def query_of(schema: str, properties: dict[str, Any]) -> Query | None:
     names = list(dict.fromkeys(_values(properties, (*NAMES, "weakAlias"))))
     identifiers = [
         Identifier(kind, value, country(next(iter(_values(properties, COUNTRIES)), None)))
-        for name, kind in IDENTIFIERS.items()
+        for name, kind in (*IDENTIFIERS.items(), ("idNumber", "national_id"))
         for value in _values(properties, (name,))
     ]
     if not names and not identifiers:

@@ -69,7 +69,7 @@ def subjects(profile: wire.Profile) -> Iterator[Subject]:
         return
     for place, owner in enumerate(ownership.owners or ()):
         yield Subject(
-            f"{OWNERS}{place}",
+            f"{OWNERS}{place}/name",
             (owner.name,),
             _IS_PERSON.get(owner.kind or ""),
             owner.country,
@@ -79,7 +79,7 @@ def subjects(profile: wire.Profile) -> Iterator[Subject]:
         )
     for place, director in enumerate(ownership.directors or ()):
         yield Subject(
-            f"/ownership/directors/{place}",
+            f"/ownership/directors/{place}/name",
             (director.name,),
             True,
             director.country,
@@ -134,21 +134,21 @@ def hit(subject: Subject, listed: LoadedList, match: Match) -> wire.Hit:
     )
 
 
-def external_hit(provider: str, match: ExternalMatch, version: str | None) -> wire.Hit:
+def external_hit(match: ExternalMatch, version: str | None) -> wire.Hit:
     """An entry that a provider found."""
     said = f"{match.entity_id}\0{match.caption}\0{match.kind}\0{','.join(sorted(match.topics))}"
     equal = f"; equal: {', '.join(match.equal)}" if match.equal else ""
     datasets = f" of {', '.join(match.datasets)}" if match.datasets else ""
     return wire.Hit(
         subject=match.subject,
-        list=provider,
+        list=match.provider,
         list_version=version or "",
         kind=match.kind,
         entity_id=match.entity_id,
         entity_digest=sha256(said.encode()).digest()[:DIGEST_BYTES].hex(),
         matched_name=match.caption,
         score=match.score,
-        explanation=f"{match.schema}{datasets} as {provider} tells{equal}",
+        explanation=f"{match.schema}{datasets} as {match.provider} tells{equal}",
         confirmed=match.is_confirmed,
     )
 

@@ -25,7 +25,7 @@ from app.store.sqlite_dispositions import SqliteDispositions
 from app.store.sqlite_file import connect, make, prepare, refusal, roll
 from app.store.sqlite_holdings import SqliteHoldings
 from app.store.sqlite_keeping import SqliteKeeping
-from app.store.sqlite_lists import SqliteLists
+from app.store.sqlite_lists import SAVE_SCREENED, SqliteLists
 from app.store.sqlite_log import copy_back, empty_log
 from app.store.sqlite_trail import SqliteTrail
 from app.store.sqlite_write import COLUMNS, GET, Answer, Entry, drop_receipts, write
@@ -126,12 +126,22 @@ class SqliteStore(SqliteTrail, SqliteKeeping, SqliteAccess, SqliteLists, SqliteD
         self._pages: Batcher[Query, list[Any]] = Batcher(partial(self._send_queries, self._pager), max_batch=8)
         self._rows_since_tidy = 0
         self._tidying: asyncio.Task[None] | None = None
+        # What the rows of now refer to, which a file put in place under this process may lack.
+        self._screened: tuple[bytes, bytes] | None = None
 
     def _connect(self) -> sqlite3.Connection:
         """A connection to write by. Perhaps to another file than the one before, which lacks what the trail goes on
         from, or to one whose log holds a commit that failed."""
         self._chain.close()
-        return connect(self.path, self._timeout_s)
+        connection = connect(self.path, self._timeout_s)
+        if self._screened is not None:
+            try:
+                connection.execute(SAVE_SCREENED, self._screened)
+            except sqlite3.Error:
+                # A file that cannot take it cannot take rows either, and says so when it is given one.
+                connection.close()
+                raise
+        return connection
 
     async def open(self) -> None:
         """Open or create the file. Raises StoreRefused."""

@@ -69,7 +69,7 @@ _DROP_PART = "DELETE FROM watchlist_parts WHERE rowid = ?"
 _RESCREENING = "name, base, target, tenant_id, before_id, compared, recorded"
 _FIND_RESCREENING = f"SELECT {_RESCREENING} FROM rescreenings WHERE name = ?"
 _SAVE_RESCREENING = f"INSERT OR REPLACE INTO rescreenings ({_RESCREENING}) VALUES (?, ?, ?, ?, ?, ?, ?)"
-_SAVE_SCREENED = "INSERT INTO screened_against (digest, lists) VALUES (?, ?) ON CONFLICT DO NOTHING"
+SAVE_SCREENED = "INSERT INTO screened_against (digest, lists) VALUES (?, ?) ON CONFLICT DO NOTHING"
 _SCREENED = "SELECT lists FROM screened_against WHERE digest = ?"
 
 
@@ -88,6 +88,7 @@ class SqliteLists(ABC):
     _writer: Lane
     _clock: Callable[[], int]
     reads: Batcher[Any, list[Any]]
+    _screened: tuple[bytes, bytes] | None
 
     @abstractmethod
     async def _ask(self, batcher: Batcher[Any, list[Any]], sql: str, values: Sequence[object]) -> list[Any]:
@@ -169,7 +170,8 @@ class SqliteLists(ABC):
 
     async def save_screened_against(self, digest: bytes, rows: bytes) -> None:
         """Keep what an assessment was screened against under its digest; what is kept already stays as it is."""
-        await self._change(_SAVE_SCREENED, digest, rows)
+        await self._change(SAVE_SCREENED, digest, rows)
+        self._screened = (digest, rows)
 
     async def screened_against(self, digest: bytes) -> bytes | None:
         """What is kept under that digest."""

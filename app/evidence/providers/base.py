@@ -17,6 +17,7 @@ class Match(Struct, frozen=True, array_like=True):
 
     subject: pointer to the name in the profile.  score: 0 to 1, of the provider's own making.
     equal: what is the same of both: `name`, `birth_date`, `registration_number`, `lei`, `vat_number`.
+    provider: by what name the settings know it.
     """
 
     subject: str
@@ -28,6 +29,7 @@ class Match(Struct, frozen=True, array_like=True):
     datasets: tuple[str, ...] = ()
     topics: tuple[str, ...] = ()
     equal: tuple[str, ...] = ()
+    provider: str = ""
 
     @property
     def is_confirmed(self) -> bool:

@@ -22,12 +22,11 @@ NOT_FAILED = ("ok", "not_screened")
 class External(Struct, frozen=True):
     """What external providers told of one business.
 
-    matches: each with the name of its provider.  evidence: a line for each provider, in the order of the settings.
-    degraded: one that was asked failed.
+    evidence: a line for each provider, in the order of the settings.  degraded: one that was asked failed.
     """
 
     facts: ExternalFacts | None = None
-    matches: tuple[tuple[str, Match], ...] = ()
+    matches: tuple[Match, ...] = ()
     evidence: tuple[wire.Evidence, ...] = ()
     degraded: bool = False
 
@@ -91,13 +90,7 @@ class Providers:
     def _together(self, told: list[Provided]) -> External:
         return External(
             merged([one.facts for one in told]),
-            tuple(
-                [
-                    (guarded.name, match)
-                    for guarded, one in zip(self._guarded, told, strict=True)
-                    for match in one.matches
-                ]
-            ),
+            tuple([match for one in told for match in one.matches]),
             tuple(
                 [
                     wire.Evidence(guarded.name, one.status, one.version, one.fetched_at)

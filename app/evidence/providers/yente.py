@@ -133,6 +133,7 @@ class YenteProvider:
                 tuple(result.datasets),
                 tuple(result.properties.topics),
                 tuple(_equal(subject, result)),
+                self._settings.name,
             )
 
 

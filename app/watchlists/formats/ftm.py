@@ -20,7 +20,7 @@ from app.watchlists.text import Head, lines
 from core.entities import Entity, IdentifierKind, ListKind
 
 NAMES = ("name", "alias", "previousName")
-COUNTRIES = ("jurisdiction", "country", "nationality", "citizenship", "mainCountry", "flag")
+COUNTRIES = ("country", "nationality", "citizenship", "jurisdiction", "mainCountry", "flag")
 IDENTIFIERS: dict[str, IdentifierKind] = {
     "registrationNumber": "registration",
     "ogrnCode": "registration",
@@ -30,7 +30,6 @@ IDENTIFIERS: dict[str, IdentifierKind] = {
     "innCode": "tax",
     "taxNumber": "tax",
     "passportNumber": "passport",
-    "idNumber": "national_id",
     "socialSecurityNumber": "national_id",
     "imoNumber": "imo",
     "swiftBic": "bic",
