@@ -112,6 +112,50 @@ def test_a_snapshot_that_is_damaged_on_disk_is_fetched_again(tmp_path: Path) -> 
     Lists(tmp_path).run(work)
 
 
+def test_where_no_file_can_be_kept_a_list_is_in_force_all_the_same(tmp_path: Path) -> None:
+    async def work(lists: Lists) -> None:
+        await lists.put("mine", *entries(0))
+        (tmp_path / "full").write_text("no folder", encoding="utf-8")
+        fresh = ListsInForce(lists.store, tmp_path / "full", REQUIRED, 0.75, every_s=60.0, max_age_s=3600.0)
+        await fresh.refresh()
+        [one] = fresh.loaded.lists
+        assert one.index.find("w1") is not None
+
+    Lists(tmp_path / "data").run(work)
+
+
+class Looked:
+    """A store whose first answer is a fault of its own kind."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self.asked = asyncio.Event()
+        self.times = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def lists(self) -> Any:
+        self.times += 1
+        if self.times == 2:
+            raise RuntimeError("nobody thought of this")
+        if self.times == 3:
+            self.asked.set()
+        return await self._store.lists()
+
+
+def test_a_fault_that_nobody_thought_of_does_not_end_the_looking(tmp_path: Path) -> None:
+    async def work(lists: Lists) -> None:
+        looked = Looked(lists.store)
+        fresh = ListsInForce(looked, tmp_path / "x", REQUIRED, 0.75, every_s=0.01, max_age_s=3600.0)  # type: ignore[arg-type]
+        await fresh.open()
+        async with asyncio.timeout(30):
+            await looked.asked.wait()
+        await fresh.close()
+
+    Lists(tmp_path / "data").run(work)
+
+
 class Without:
     """A store that has lost the parts of snapshots, or is away altogether."""
 

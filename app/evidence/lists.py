@@ -134,14 +134,27 @@ class ListsInForce:
                 await self.refresh()
             except StoreUnavailable as error:
                 log.warning("watchlists are not looked after: %s", error)
+            except Exception:
+                # Whatever it was, the next change of a list must not be missed for it.
+                log.exception("watchlists could not be looked after")
 
     async def _taken_up(self, known: ListVersion, held: LoadedList | None) -> LoadedList:
         if held is not None and held.known.snapshot == known.snapshot:
             return held if held.known == known else LoadedList(known, held.index, held.loaded_ms)
         file = self._folder / f"{known.snapshot.hex()}{SUFFIX}"
-        if not file.exists():
-            await self._fetch(known, file)
-        index = await asyncio.to_thread(_opened, file, known)
+        try:
+            if not file.exists():
+                await self._fetch(known, file)
+            index = await asyncio.to_thread(_opened, file, known)
+        except OSError as error:
+            log.warning(
+                "the watchlist %s is in this worker's memory alone, for %s takes no files: %s; WATCHLIST_FOLDER names "
+                "another",
+                known.name,
+                self._folder,
+                error,
+            )
+            index = await open_version(self._store, known)
         return LoadedList(known, index, now_ms())
 
     async def _fetch(self, known: ListVersion, file: Path) -> None:
