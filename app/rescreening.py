@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from app import wire
 from app.assess import Assessor
+from app.errors import ProfileRefused
 from app.evidence.dispositions import business_key
 from app.evidence.lists import open_version
 from app.evidence.screening import query_of, subjects
@@ -36,12 +37,12 @@ class Change(NamedTuple):
 
 
 class Rescreened(NamedTuple):
-    """What came of it. businesses: compared, each by its latest assessment.  anonymous: assessments that nothing names
-    the business of, and erased ones.  recorded: new assessments."""
+    """What came of it. businesses: compared, each by its latest assessment.  left_out: assessments of which nothing
+    names the business, erased ones, and those whose input is no valid profile any more.  recorded: new assessments."""
 
     change: Change
     businesses: int
-    anonymous: int
+    left_out: int
     recorded: int
 
 
@@ -93,7 +94,7 @@ class Rescreener:
         self._actor = actor
         self._tell = tell
         self._businesses = 0
-        self._anonymous = 0
+        self._left_out = 0
         self._recorded = 0
 
     async def run(self, version: ListVersion) -> Rescreened | None:
@@ -113,7 +114,7 @@ class Rescreener:
         if change.entries is not None:
             state = await self._all_tenants(state, change.entries)
         await self._lists.save_rescreening(replace(state, base=version.number, tenant_id="", before_id=None))
-        return Rescreened(change, self._businesses, self._anonymous, self._recorded)
+        return Rescreened(change, self._businesses, self._left_out, self._recorded)
 
     async def _all_tenants(self, state: Rescreening, index: NameIndex) -> Rescreening:
         tenants = await self._lists.tenants()
@@ -138,10 +139,10 @@ class Rescreener:
             rows = await self._store.page(state.tenant_id, before_id=before, limit=PAGE_ROWS)
             for row in rows:
                 first_ms = time_ms(row.id) if first_ms is None else first_ms
-                profile = None if row.input is None else _decode_profile(row.input)
+                profile = _profile(row)
                 business = None if profile is None else business_key(profile.business)
                 if row.input is None or profile is None or business is None:
-                    self._anonymous += 1
+                    self._left_out += 1
                     continue
                 if business in seen:
                     continue
@@ -150,16 +151,7 @@ class Rescreener:
                     continue
                 self._businesses += 1
                 if self._is_concerned(profile, index) and await self._differs(row, profile):
-                    await self._assessor.assess(
-                        state.tenant_id,
-                        profile,
-                        row.input,
-                        full=False,
-                        dry_run=False,
-                        keyed=None,
-                        actor=self._actor,
-                    )
-                    self._recorded += 1
+                    await self._assess(state.tenant_id, profile, row.input)
             if len(rows) < PAGE_ROWS:
                 return state
             before = rows[-1].id
@@ -167,6 +159,16 @@ class Rescreener:
                 state = replace(state, before_id=before, compared=self._businesses, recorded=self._recorded)
                 await self._lists.save_rescreening(state)
             self._tell((place + _share_done(first_ms, before)) / tenants, self._businesses, self._recorded)
+
+    async def _assess(self, tenant_id: str, profile: wire.Profile, body: bytes) -> None:
+        try:
+            await self._assessor.assess(
+                tenant_id, profile, body, full=False, dry_run=False, keyed=None, actor=self._actor
+            )
+        except ProfileRefused:
+            self._left_out += 1
+        else:
+            self._recorded += 1
 
     def _is_concerned(self, profile: wire.Profile, index: NameIndex) -> bool:
         """Whether anybody of the profile resembles an entry that differs."""
@@ -176,6 +178,13 @@ class Rescreener:
         """Whether screening it now finds something else than is on record."""
         gathered = await self._assessor.source.gather(row.tenant_id, profile)
         return _told(screening_of(row)) != _told(gathered.screening)
+
+
+def _profile(row: Row) -> wire.Profile | None:
+    try:
+        return None if row.input is None else _decode_profile(row.input)
+    except msgspec.MsgspecError:
+        return None
 
 
 def _told(screening: bytes) -> tuple[str, frozenset[tuple[object, ...]]]:
