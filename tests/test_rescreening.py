@@ -111,7 +111,7 @@ def test_a_business_counts_by_its_latest_assessment(tmp_path: Path) -> None:
         await lists.put("mine", HARMLESS, WIDGETS)
         done = await rescreen(lists)
         assert done is not None
-        assert (done.businesses, done.anonymous, done.recorded) == (2, 1, 0)
+        assert (done.businesses, done.left_out, done.recorded) == (2, 1, 0)
 
     Lists(tmp_path).run(work)
 

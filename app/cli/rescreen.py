@@ -72,7 +72,7 @@ def _row(version: ListVersion, outcome: Rescreened | None) -> dict[str, object]:
             "entries": {"new": change.new, "changed": change.changed, "removed": change.removed},
             "businesses": outcome.businesses,
             "recorded": outcome.recorded,
-            "without_identity": outcome.anonymous,
+            "left_out": outcome.left_out,
         }
     return told
 
@@ -85,7 +85,7 @@ def _sentence(version: ListVersion, outcome: Rescreened | None) -> str:
     if change.entries is None:
         return f"no entry differs in version {version_text(version)}"
     left_out = (
-        f"; {outcome.anonymous:,} assessments of nobody that can be told were left out" if outcome.anonymous else ""
+        f"; {outcome.left_out:,} assessments of no business that can be told were left out" if outcome.left_out else ""
     )
     return (
         f"{entries} against {outcome.businesses:,} businesses; the screening of {outcome.recorded:,} differs, and they "
