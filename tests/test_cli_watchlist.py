@@ -12,7 +12,7 @@ from threading import Thread
 
 import pytest
 from screened import list_file, party, registered
-from service import SECRETS, environment
+from service import SECRETS, environment, named, serving
 
 COMMAND = (sys.executable, "-m", "app.cli", "watchlist")
 LIMIT_S = 60.0
@@ -222,3 +222,25 @@ def test_a_list_without_an_address_is_asked_for(settings: Settings) -> None:
     done = run(settings, "update", "nowhere")
     assert done.returncode == 2
     assert "WATCHLIST_ADDRESSES" in done.stderr
+
+
+def test_recorded_businesses_are_compared_with_what_changed(tmp_path: Path) -> None:
+    with serving(tmp_path / "service", config="watchlists: {check_every: 100ms, demo: false}\n") as service:
+        client = service.client()
+        for name, id in (("Veridian Shadow Trading", "b1"), ("Harmless Bakery", "b2")):
+            client.recorded(named(name, id=id))
+        client.recorded(named("Veridian Shadow Trading"))
+        told = service.settings
+        assert run(told, "add", list_file(tmp_path / "l.jsonl", WIDGETS), "--name", "mine").returncode == 0
+        done = run(told, "rescreen")
+        assert done.returncode == 0
+        assert done.stdout == (
+            "mine: 1 new, 0 changed and 0 removed entries against 2 businesses; the screening of 1 differs, and they "
+            "were assessed anew; 1 assessments of no business that can be told were left out\n"
+        )
+        [newest, first] = client.walk(business_id="b1")
+        assert newest["screening"]["hits"][0]["entity_id"] == "w1"
+        assert first["screening"]["hits"] == []
+        again = json.loads(run(told, "rescreen", "mine", "--json").stdout)["lists"]
+        assert [(one["name"], one["done_before"]) for one in again] == [("mine", True)]
+        assert run(told, "rescreen", "nothing").returncode == 4
