@@ -445,7 +445,7 @@ def test_findings_of_a_wrong_type_are_a_type_error() -> None:
 
 
 def test_a_value_that_is_not_one_of_a_category_is_refused() -> None:
-    with pytest.raises(ValueError, match='"gone" is not one of active, '):
+    with pytest.raises(ValueError, match='"gone" is not one of unknown, active, '):
         scorer().assess(profile(status="gone"), NO_FINDINGS, TODAY)
 
 
