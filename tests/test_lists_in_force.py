@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from screened import REQUIRED, Lists, party, profile
-from service import Client, Crowd, serving, wait_until
+from service import Client, Crowd, example, serving, wait_until
 from test_dispositions import SOON, bring
 
 from app.evidence.lists import ListsInForce
@@ -220,6 +220,11 @@ def test_the_demo_list_is_there_on_the_embedded_database_and_never_makes_clear(t
         assert (demo["name"], demo["required"], demo["stale"]) == ("demo", False, False)
         made = client.recorded({"business": {"name": "Veridian Shadow Trading Ltd", "jurisdiction": "CY"}})
         assert [hit["list"] for hit in made["screening"]["hits"]] == ["demo"]
+        told = {name: client.recorded(example(name)) for name in ("listed-trader", "namesake")}
+        assert [(one["screening"]["status"], one["decision"]) for one in told.values()] == [
+            ("confirmed", "decline"),
+            ("potential", "review"),
+        ]
         clean = client.recorded({"business": {"name": "Harmless Bakery", "jurisdiction": "CY"}})
         assert clean["screening"]["status"] == "not_screened"
         warnings = client.get("/health").json["warnings"]
