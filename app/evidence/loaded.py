@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
+import msgspec
+
 from app import ids, wire
-from app.evidence.base import members
+from app.evidence.base import Findings, Gathered, ScreeningFacts, members
 from app.store.lists import ListVersion
 from core.matches import Match
 from core.names import NameIndex
@@ -17,6 +19,8 @@ REMEMBERED = 50_000
 """Subjects whose matches are kept, and as many from before; each a few hundred bytes."""
 
 Matches = tuple[tuple["LoadedList", Match], ...]
+Asked = tuple[object, ...]
+"""All that decides what is found for somebody."""
 
 
 class LoadedList:
@@ -44,10 +48,11 @@ class Loaded:
 
     lists: by name.  required: names of those without which nothing is clear.  threshold: of a potential match.
     `complete`: all required lists are there, and fresh.  `rows`: the wire.Evidence of the lists as members of a JSON
-    list, and `digest` (16 bytes) what the store keeps them under.
+    list, and `digest` (16 bytes) what the store keeps them under.  `clean`: what was gathered about a profile in which
+    nobody is found, by whether it names owners.
     """
 
-    __slots__ = ("_matches", "complete", "digest", "lists", "required", "rows", "stale", "threshold")
+    __slots__ = ("_matches", "clean", "complete", "digest", "lists", "required", "rows", "stale", "threshold")
 
     def __init__(
         self,
@@ -67,15 +72,22 @@ class Loaded:
         self.complete = bool(required) and all(name in there and name not in self.stale for name in required)
         self.rows = members(self._evidence(there))
         self.digest = sha256(self.rows).digest()[:16]
+        self.clean = tuple([self._clean(share) for share in (None, 0.0)])
         self._matches = _Memory()
         if before is not None and before.threshold == threshold and before._indexes() == self._indexes():
             self._matches = before._matches
 
-    def recall(self, asked: tuple[object, ...]) -> Matches | None:
+    def _clean(self, share_pct: float | None) -> Gathered:
+        status: wire.ScreeningStatus = "clear" if self.complete else "not_screened"
+        facts = ScreeningFacts(status, False, share_pct, False, False)
+        screening = msgspec.json.encode(wire.Screening(status))
+        return Gathered(Findings(facts), screening, b"", False, self.digest, self.rows)
+
+    def recall(self, asked: Asked) -> Matches | None:
         """What was found for a subject before."""
         return self._matches.recall(asked)
 
-    def remember(self, asked: tuple[object, ...], matches: Matches) -> None:
+    def remember(self, asked: Asked, matches: Matches) -> None:
         """Keep what was found."""
         self._matches.remember(asked, matches)
 
@@ -121,16 +133,16 @@ class _Memory:
     __slots__ = ("_new", "_old")
 
     def __init__(self) -> None:
-        self._new: dict[tuple[object, ...], Matches] = {}
-        self._old: dict[tuple[object, ...], Matches] = {}
+        self._new: dict[Asked, Matches] = {}
+        self._old: dict[Asked, Matches] = {}
 
-    def recall(self, asked: tuple[object, ...]) -> Matches | None:
+    def recall(self, asked: Asked) -> Matches | None:
         found = self._new.get(asked)
         if found is None and (found := self._old.get(asked)) is not None:
             self.remember(asked, found)
         return found
 
-    def remember(self, asked: tuple[object, ...], matches: Matches) -> None:
+    def remember(self, asked: Asked, matches: Matches) -> None:
         if len(self._new) >= REMEMBERED:
             self._old, self._new = self._new, {}
         self._new[asked] = matches

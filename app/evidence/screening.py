@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import NamedTuple
 
 from app import wire
 from app.evidence.base import ScreeningFacts
-from app.evidence.loaded import Loaded, LoadedList, Matches
+from app.evidence.loaded import Asked, Loaded, LoadedList, Matches
 from app.evidence.providers.base import Match as ExternalMatch
 from core.entities import EntitySchema, Identifier, digest_of, identifier_value
 from core.matches import Match, Query, explain
@@ -20,6 +20,7 @@ HALF_PCT = 50.0
 """From which share on a party owns, by the OFAC rule of 50 percent."""
 BUSINESS = "/business/name"
 OWNERS = "/ownership/owners/"
+DIRECTORS = "/ownership/directors/"
 DIGEST_BYTES = 16
 SCHEMAS: dict[bool | None, EntitySchema | None] = {True: "Person", False: "Organization", None: None}
 """How the names of persons, and of others, are prepared."""
@@ -44,56 +45,70 @@ class Subject(NamedTuple):
     share_pct: float | None = None
 
     @property
-    def asked(self) -> tuple[object, ...]:
-        """All that decides what is found."""
-        return self[1:6]
-
-    @property
     def is_owner(self) -> bool:
         return self.pointer.startswith(OWNERS)
 
 
-def subjects(profile: wire.Profile) -> Iterator[Subject]:
+Party = tuple[Asked, wire.Business | wire.Owner | wire.Director, int]
+"""One of a profile, before anybody is looked for: all that decides what is found, what is told, and its place among
+owners or directors."""
+
+
+def parties(profile: wire.Profile) -> list[Party]:
     """Whom a screening looks for: the business, then its owners, then its directors."""
+    # PERF: benchmarks/test_service.py::test_request: every profile comes by here, and most end here, with nobody found.
+    # What is told is not read any further, and parties of different kinds have keys of different shapes.
     business = profile.business
-    yield Subject(
-        BUSINESS,
-        (business.name, *(business.aliases or ())),
-        False,
-        business.jurisdiction,
-        None,
-        _identifiers(business.registration_number, business.lei, business.vat_number),
-    )
+    aliases = business.aliases
+    found: list[Party] = [
+        (
+            (
+                business.name,
+                tuple(aliases) if aliases else (),
+                business.jurisdiction,
+                business.registration_number,
+                business.lei,
+                business.vat_number,
+            ),
+            business,
+            0,
+        )
+    ]
     ownership = profile.ownership
-    if ownership is None:
-        return
-    for place, owner in enumerate(ownership.owners or ()):
-        yield Subject(
-            f"{OWNERS}{place}/name",
-            (owner.name,),
-            _IS_PERSON.get(owner.kind or ""),
-            owner.country,
-            None if owner.birth_date is None else owner.birth_date.isoformat(),
-            _identifiers(owner.registration_number, owner.lei, None),
-            owner.share_pct,
-        )
-    for place, director in enumerate(ownership.directors or ()):
-        yield Subject(
-            f"/ownership/directors/{place}/name",
-            (director.name,),
-            True,
-            director.country,
-            None if director.birth_date is None else director.birth_date.isoformat(),
-            (),
-        )
+    if ownership is not None:
+        for place, owner in enumerate(ownership.owners or ()):
+            asked = (owner.name, owner.kind, owner.country, owner.birth_date, owner.registration_number, owner.lei)
+            found.append((asked, owner, place))
+        for place, director in enumerate(ownership.directors or ()):
+            found.append(((director.name, director.country, director.birth_date), director, place))
+    return found
 
 
-def search(subject: Subject, loaded: Loaded) -> Matches:
-    """What resembles a subject, in all lists; remembered for as long as the lists stay the same."""
-    asked = subject.asked
-    matches = loaded.recall(asked)
+def subject_of(party: Party) -> Subject:
+    """The party as somebody who is looked for."""
+    _, told, place = party
+    if isinstance(told, wire.Business):
+        names = (told.name, *(told.aliases or ()))
+        numbers = _identifiers(told.registration_number, told.lei, told.vat_number)
+        return Subject(BUSINESS, names, False, told.jurisdiction, None, numbers)
+    born = None if told.birth_date is None else told.birth_date.isoformat()
+    if isinstance(told, wire.Owner):
+        person, numbers = _IS_PERSON.get(told.kind or ""), _identifiers(told.registration_number, told.lei, None)
+        pointer = f"{OWNERS}{place}/name"
+        return Subject(pointer, (told.name,), person, told.country, born, numbers, told.share_pct)
+    return Subject(f"{DIRECTORS}{place}/name", (told.name,), True, told.country, born, ())
+
+
+def subjects(profile: wire.Profile) -> list[Subject]:
+    """Everybody who is looked for."""
+    return [subject_of(party) for party in parties(profile)]
+
+
+def search(party: Party, loaded: Loaded) -> Matches:
+    """What resembles a party, in all lists; remembered for as long as the lists stay the same."""
+    matches = loaded.recall(party[0])
     if matches is None:
-        query = query_of(subject)
+        query = query_of(subject_of(party))
         matches = tuple(
             [
                 (listed, match)
@@ -101,7 +116,7 @@ def search(subject: Subject, loaded: Loaded) -> Matches:
                 for match in listed.index.search(query, loaded.threshold, MOST_HITS)
             ]
         )
-        loaded.remember(asked, matches)
+        loaded.remember(party[0], matches)
     return matches
 
 
