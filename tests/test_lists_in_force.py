@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from screened import REQUIRED, Lists, party, profile
 from service import Client, Crowd, example, serving, wait_until
+from test_cli_watchlist import run
 from test_dispositions import SOON, bring
 
 from app.evidence.lists import ListsInForce
@@ -233,5 +234,13 @@ def test_the_demo_list_is_there_on_the_embedded_database_and_never_makes_clear(t
         service.restart()
         client = service.client()
         assert json.loads(versions)["items"][0]["version"] == client.get("/v1/watchlists").json["items"][0]["version"]
-        service.restart(WATCHLIST_DEMO="false")
-        assert service.client().get("/v1/watchlists").status == 200
+
+        def names(**settings: str) -> list[str]:
+            service.restart(**settings)
+            return [one["name"] for one in service.client().get("/v1/watchlists").json["items"]]
+
+        # What is in force stays so until somebody removes it, and then is not brought again.
+        assert names(WATCHLIST_DEMO="false") == ["demo"]
+        assert run(service.settings, "remove", "demo").returncode == 0
+        assert names(WATCHLIST_DEMO="false") == []
+        assert names() == ["demo"]

@@ -114,7 +114,8 @@ class ListsInForce:
             self._kept = loaded.digest
             self._on_change(loaded)
         for one in loaded.lists:
-            if before.named(one.name) is None or before.named(one.name).version != one.version:  # type: ignore[union-attr]
+            held = before.named(one.name)
+            if held is None or held.version != one.version:
                 log.info(
                     "the watchlist %s is in force in version %s, %d entries", one.name, one.version, one.known.entities
                 )
