@@ -26,10 +26,18 @@ SECTIONS = ("business", "ownership", "financials", "signals")
 REQUIRED = ("name", "jurisdiction")
 
 
-def generated(count: int, missing: float = 0.0, seed: int = SEED) -> list[bytes]:
-    """Different valid profiles as compact JSON, as large as the example. missing: the share of fields left out."""
+def generated(count: int, missing: float = 0.0, seed: int = SEED, *, three_names: bool = False) -> list[bytes]:
+    """Different valid profiles as compact JSON, as large as the example. missing: the share of fields left out.
+    three_names: of a business without alias, one owner and one director, not five."""
     chance = random.Random(seed)
-    return [msgspec.json.encode(_thinned(_profile(chance, number), missing, chance)) for number in range(count)]
+    made = (_profile(chance, number) for number in range(count))
+    return [msgspec.json.encode(_thinned(_trimmed(one) if three_names else one, missing, chance)) for one in made]
+
+
+def _trimmed(profile: dict[str, Any]) -> dict[str, Any]:
+    del profile["business"]["aliases"]
+    del profile["ownership"]["owners"][1:]
+    return profile
 
 
 def _profile(chance: random.Random, number: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from app.evidence.base import Findings, Gathered, members
 from app.evidence.dispositions import Dispositions
 from app.evidence.lists import ListsInForce
 from app.evidence.providers.collection import NOTHING, External, Providers
-from app.evidence.screening import best, external_hit, facts, hit, parties, search, subject_of, subjects
+from app.evidence.screening import Party, best, external_hit, facts, hit, parties, search, subject_of, subjects
 
 SLICE_S = 0.002
 """How long names are searched for before other requests get their turn."""
@@ -36,11 +36,12 @@ class Gatherer:
         external = self._providers.known(tenant_id, profile)
         if external is None:
             external = await self._providers.gather(tenant_id, profile)
-        elif external is NOTHING:
-            clean = self._remembered_clean(profile)
+        everyone = parties(profile)
+        if external is NOTHING:
+            clean = self._remembered_clean(profile, everyone)
             if clean is not None:
                 return clean
-        return await self._screened(tenant_id, profile, external, perf_counter() + SLICE_S)
+        return await self._screened(tenant_id, profile, everyone, external, perf_counter() + SLICE_S)
 
     async def gather_each(self, tenant_id: str, profiles: Sequence[wire.Profile]) -> list[Gathered]:
         """The same for each of many: the providers are asked about all of them at once."""
@@ -52,24 +53,25 @@ class Gatherer:
         slice_end = perf_counter() + SLICE_S
         gathered = []
         for profile, one in zip(profiles, known, strict=True):
-            gathered.append(await self._screened(tenant_id, profile, one or NOTHING, slice_end))
+            gathered.append(await self._screened(tenant_id, profile, parties(profile), one or NOTHING, slice_end))
             if perf_counter() > slice_end:
                 await asyncio.sleep(0)
                 slice_end = perf_counter() + SLICE_S
         return gathered
 
-    def _remembered_clean(self, profile: wire.Profile) -> Gathered | None:
+    def _remembered_clean(self, profile: wire.Profile, everyone: Sequence[Party]) -> Gathered | None:
         """What is known of a profile of whose parties nobody was found before; None for any other."""
         loaded = self._lists.loaded
         recall = loaded.recall
-        for asked, _, _ in parties(profile):
+        for asked, _, _ in everyone:
             if recall(asked) != ():
                 return None
         return loaded.clean[_has_owners(profile)]
 
-    async def _screened(self, tenant_id: str, profile: wire.Profile, external: External, slice_end: float) -> Gathered:
+    async def _screened(
+        self, tenant_id: str, profile: wire.Profile, everyone: Sequence[Party], external: External, slice_end: float
+    ) -> Gathered:
         loaded = self._lists.loaded
-        everyone = parties(profile)
         hits: list[wire.Hit] = []
         for party in everyone:
             matches = search(party, loaded)
