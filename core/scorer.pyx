@@ -40,13 +40,6 @@ class RecordDamaged(Exception):
     """A record that this model cannot have written."""
 
 
-cdef struct Work:                        # where one row is scored; borrowed from an Assessed
-    double* row
-    double* observed
-    int32_t* points
-    uint8_t* attributes
-    Outcome* outcome
-
 cdef packed struct Header:               # of a record, little-endian like every machine this runs on
     uint8_t format
     uint8_t level
@@ -65,15 +58,6 @@ cdef class Scorer:
 
     model: core.model.Model, sound.  catalogue: core.catalogue.Catalogue.
     """
-
-    cdef readonly object model
-    cdef readonly Card card
-    cdef readonly Extractor extractor
-    cdef PreparedTexts texts             # of which answers are assembled
-    cdef readonly int n_number_lines
-    cdef readonly Py_ssize_t record_bytes   # the most that a record can have
-    cdef char* scratch
-    cdef Py_ssize_t capacity
 
     def __cinit__(self, model, catalogue):
         cdef int i
@@ -229,15 +213,6 @@ cdef class Scorer:
 @cython.final
 cdef class Assessed:
     """One profile scored under one model. Score and points are hundredths."""
-
-    cdef readonly Scorer scorer
-    cdef readonly int as_of
-    cdef Outcome outcome
-    cdef Distress distress
-    cdef double* row                     # features; `observed` holds what each characteristic saw of them
-    cdef double* observed
-    cdef int32_t* points
-    cdef uint8_t* attributes
 
     def __cinit__(self, Scorer scorer not None):
         cdef Py_ssize_t n = scorer.card.n_lines, features = scorer.card.n_features
