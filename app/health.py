@@ -10,6 +10,7 @@ from contextvars import Context
 from typing import Literal, Protocol
 
 from app import ids, wire
+from app.audit.checkpoints import Checkpoints
 from app.cache.redis import Shared
 from app.cache.tiers import Cache
 from app.edge.admission import Admission
@@ -23,6 +24,8 @@ PROBE_S = 0.06
 """How long an answer waits for a probe that is under way; the probe itself goes on, and the next answer tells of it."""
 FRESH_S = 0.5
 """For how long what a probe found is told without another."""
+WATCH_S = 5.0
+"""How often everything is probed where nobody asks, so that those who do not wait are told the truth."""
 NOWHERE = bytes(16)
 """The id of no assessment."""
 
@@ -59,37 +62,65 @@ class Probe:
     """Asks something how it is, one question at a time.
 
     ask: raises what is wrong. It bounds its own time.
+    `status` and `problem`: as the last question was answered; of one that was answered well before, and now is not for
+    a while, that it is late.  `latency_ms`: of the last answer, or for how long there has been none.
     """
 
     def __init__(self, ask: Callable[[], Awaitable[object]]) -> None:
         self._ask = ask
         self._task: asyncio.Task[None] | None = None
         self._begun = 0.0
-        self._found_at = -FRESH_S
-        self.problem: str | None = None
-        self.latency_ms: float | None = None
+        self._ended = -FRESH_S
+        self._failure: str | None = None
+        self._took_s: float | None = None
+
+    @property
+    def _late_s(self) -> float:
+        """For how long a question has been without an answer, 0 where it need not have one yet."""
+        waited_s = time.monotonic() - self._begun if self._task is not None else 0.0
+        return waited_s if waited_s >= PROBE_S else 0.0
+
+    @property
+    def status(self) -> wire.ComponentStatus:
+        if self._failure is not None:
+            return "down"
+        return "degraded" if self._late_s else "ok"
+
+    @property
+    def problem(self) -> str | None:
+        if self._failure is None and self._late_s:
+            return f"no answer for {self._late_s * 1000:.0f} ms"
+        return self._failure
+
+    @property
+    def latency_ms(self) -> float | None:
+        took_s = self._late_s or self._took_s
+        return None if took_s is None else round(took_s * 1000, 3)
 
     async def look(self) -> None:
         """Know how it is, as far as that can be found out in PROBE_S."""
         now = time.monotonic()
-        if self._task is None and now - self._found_at >= FRESH_S:
+        if self._task is None and now - self._ended >= FRESH_S:
             self._begun = now
             loop = asyncio.get_running_loop()
             self._task = loop.create_task(self._find_out(), name="health-probe", context=Context())
         if self._task is not None:
             await asyncio.wait((self._task,), timeout=PROBE_S)
+
+    async def stop(self) -> None:
+        """Ask no more."""
         if self._task is not None:
-            took_ms = (time.monotonic() - self._begun) * 1000
-            self.problem, self.latency_ms = f"no answer for {took_ms:.0f} ms", round(took_ms, 3)
+            self._task.cancel()
+            await asyncio.wait((self._task,))
 
     async def _find_out(self) -> None:
-        problem = None
+        failure = None
         try:
             await self._ask()
         except Exception as error:
-            problem = str(error) or type(error).__name__
-        self._found_at = time.monotonic()
-        self.problem, self.latency_ms = problem, round((self._found_at - self._begun) * 1000, 3)
+            failure = str(error) or type(error).__name__
+        self._ended = time.monotonic()
+        self._failure, self._took_s = failure, self._ended - self._begun
         self._task = None
 
 
@@ -112,6 +143,7 @@ class ServiceHealth:
         lists: ListsInForce,
         providers: Providers,
         admission: Admission,
+        checkpoints: Checkpoints,
     ) -> None:
         self.phase: Phase = "starting"
         self.model = model
@@ -125,15 +157,37 @@ class ServiceHealth:
         self._lists = lists
         self._providers = providers
         self._admission = admission
+        self._checkpoints = checkpoints
         self._started = time.monotonic()
         self._started_at = ids.instant(ids.now_ms())
         self._writes = Probe(store.check)
         self._reads = Probe(lambda: store.get("", NOWHERE))
+        self._probes = [self._writes, self._reads]
         self._redis = Probe(self._ask_redis)
+        if shared is not None:
+            self._probes.append(self._redis)
+        self._watch: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Take requests, and probe now and then until `stop`."""
+        self.phase = "ready"
+        self._watch = asyncio.get_running_loop().create_task(self._probe(), name="health", context=Context())
+
+    def drain(self) -> None:
+        """Tell that this process ends."""
+        self.phase = "draining"
+
+    async def stop(self) -> None:
+        """Probe nothing any more."""
+        self.drain()
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.wait((self._watch,))
+        await asyncio.gather(*(probe.stop() for probe in self._probes))
 
     def brief(self) -> wire.Health:
         """One word, from what is known without asking anybody."""
-        return wire.Health(self._status(self._is_degraded()), self._version)
+        return wire.Health(self._status(self.components()), self._version)
 
     def readiness(self) -> wire.Readiness:
         """Whether this process takes requests. An outage of what all pods share is no reason not to: taking every pod
@@ -147,20 +201,10 @@ class ServiceHealth:
 
     async def detailed(self) -> wire.DetailedHealth:
         """Every component. Takes little more than PROBE_S, whatever does not answer."""
-        probes = [self._writes, self._reads] + ([self._redis] if self._shared is not None else [])
-        await asyncio.gather(*(probe.look() for probe in probes))
-        components = [
-            self._database("database_writes", self._writes),
-            self._database("database_reads", self._reads),
-            *self._redis_component(),
-            *self._provider_components(),
-            self._watchlists(),
-            self._admission_component(),
-            *self._cache_components(),
-        ]
-        is_degraded = any(one.status != "ok" for one in components)
+        await self._look()
+        components = self.components()
         return wire.DetailedHealth(
-            status=self._status(is_degraded),
+            status=self._status(components),
             version=self._version,
             model=self.model,
             schema=self._store.schema_version,
@@ -175,14 +219,31 @@ class ServiceHealth:
             ],
         )
 
-    def _status(self, is_degraded: bool) -> wire.HealthStatus:
+    def components(self) -> list[wire.Component]:
+        """Every component as the last probes found it, and as it is now where that need not be asked for."""
+        return [
+            self._database("database_writes", self._writes),
+            self._database("database_reads", self._reads),
+            *self._redis_component(),
+            *self._provider_components(),
+            self._watchlists(),
+            self._admission_component(),
+            self._audit_component(),
+            *self._cache_components(),
+        ]
+
+    def _status(self, components: Sequence[wire.Component]) -> wire.HealthStatus:
         if self.phase != "ready":
             return self.phase
-        return "degraded" if is_degraded else "ok"
+        return "degraded" if any(one.status != "ok" for one in components) else "ok"
 
-    def _is_degraded(self) -> bool:
-        breakers = [*self._breakers.values(), *self._providers.breakers]
-        return any(breaker.state != "closed" for breaker in breakers) or self._admission.waiting > 0
+    async def _probe(self) -> None:
+        while True:
+            await self._look()
+            await asyncio.sleep(WATCH_S)
+
+    async def _look(self) -> None:
+        await asyncio.gather(*(probe.look() for probe in self._probes))
 
     async def _ask_redis(self) -> None:
         assert self._shared is not None
@@ -241,6 +302,12 @@ class ServiceHealth:
         problem = f"{waiting} requests wait for a place to be worked on" if waiting else None
         return wire.Component("admission", "degraded" if waiting else "ok", problem, figures=figures)
 
+    def _audit_component(self) -> wire.Component:
+        broken = self._checkpoints.broken
+        problem = f"the trail of {broken} tenants does not continue what its last checkpoint covers" if broken else None
+        figures: dict[str, float] = {"checkpoints_made": self._checkpoints.made, "tenants_broken": broken}
+        return wire.Component("audit_trail", "down" if broken else "ok", problem, figures=figures)
+
     def _cache_components(self) -> list[wire.Component]:
         found = []
         for cache in self._caches:
@@ -257,13 +324,15 @@ class ServiceHealth:
     def _component(
         self, name: str, probe: Probe | None, figures: dict[str, float], breaker: Breaker | None
     ) -> wire.Component:
+        status: wire.ComponentStatus = "ok" if probe is None else probe.status
         problem = None if probe is None else probe.problem
-        status: wire.ComponentStatus = "down" if problem else "ok"
         since = None
         if breaker is not None:
             since = ids.instant(ids.now_ms() - round(breaker.state_age_s * 1000))
-            if breaker.state != "closed" and not problem:
-                problem, status = "it failed or was slow too often, and is left alone for a while", "degraded"
+            if breaker.state == "open" and status != "down":
+                problem, status = "it failed or was slow too often, and is left alone for a while", "down"
+            elif breaker.state == "half_open" and status == "ok":
+                problem, status = "it failed or was slow too often, and is tried again with the next calls", "degraded"
         return wire.Component(
             name,
             status,

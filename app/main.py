@@ -41,6 +41,7 @@ from app.edge.nearby import Nearby
 from app.edge.pages import ForThisMachine, OpenToPages
 from app.edge.rates import Rates
 from app.edge.request import Bodies, Request
+from app.edge.stopping import when_told_to_stop
 from app.errors import KINDS, ProblemKind, ProblemTable
 from app.health import ServiceHealth
 from app.ids import Uuid7
@@ -145,6 +146,7 @@ def create_app(settings: Settings, cells: Path | None = None) -> Application:
         lists,
         parts.providers,
         admission,
+        checkpoints,
     )
     metering.health(status, __version__, store)
     health = HealthOf(status)
@@ -195,10 +197,11 @@ def create_app(settings: Settings, cells: Path | None = None) -> Application:
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD)
-        status.phase = "ready"
+        when_told_to_stop(status.drain)
+        status.start()
 
     async def stop() -> None:
-        status.phase = "draining"
+        await status.stop()
         # While the database is away each of them waits for it.
         await asyncio.gather(acts.close(), notes.stop(), keyring.stop(), limiter.close(), parts.close())
         # What they entered is to be covered, too.

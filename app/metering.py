@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from app import wire
 from app.audit.acts import Acts
 from app.audit.checkpoints import Checkpoints
 from app.audit.notes import Notes
@@ -25,8 +27,9 @@ from app.resilience.retry import Retry
 from app.store.postgres.link import Link
 from app.store.postgres.store import PostgresStore
 from app.telemetry import catalogue
-from app.telemetry.meters import Counter, Meters, Metric
+from app.telemetry.meters import Meters, Metric
 
+STATUSES: Mapping[wire.ComponentStatus, int] = {"ok": 0, "degraded": 1, "down": 2}
 STATES: Mapping[State, int] = {"closed": 0, "half_open": 1, "open": 2}
 
 
@@ -35,6 +38,7 @@ class Metering:
 
     def __init__(self, meters: Meters) -> None:
         self._meters = meters
+        self._lists_told: set[str] = set()
         self._take(catalogue.SERIES_DROPPED, (), lambda: meters.cells.dropped)
 
     def store(self, store: Store, tiers: Tiers) -> None:
@@ -89,6 +93,7 @@ class Metering:
     def health(self, status: ServiceHealth, version: str, store: Store) -> None:
         """Whether requests are taken, and what runs here."""
         self._take(catalogue.READY, (), lambda: status.phase == "ready")
+        self._meters.poll(lambda: self._tell_components(status))
         kind = "postgresql" if isinstance(store, PostgresStore) else "sqlite"
         model = f"{status.model.id}@{status.model.version}"
         self._meters.counter(catalogue.INFO, version, model, store.schema_version, kind).set(1)
@@ -150,11 +155,19 @@ class Metering:
         self._take(catalogue.RETRIES, (name,), lambda: retry.retries)
         self._take(catalogue.RETRY_BUDGET, (name,), lambda: retry.budget.tokens)
 
+    def _tell_components(self, status: ServiceHealth) -> None:
+        for one in status.components():
+            self._meters.counter(catalogue.COMPONENT, one.name).set(STATUSES[one.status])
+
     def _tell_lists(self, lists: ListsInForce) -> None:
         now = now_ms()
-        for listed in lists.loaded.lists:
-            self._of(catalogue.LIST_AGE, listed.name).set(max(0.0, (now - listed.known.checked_ms) / 1000))
-            self._of(catalogue.LIST_ENTRIES, listed.name).set(listed.known.entities)
+        in_force = lists.loaded.lists
+        for name in self._lists_told.difference([listed.name for listed in in_force]):
+            self._tell_list(name, math.nan, math.nan)
+        for listed in in_force:
+            self._tell_list(listed.name, max(0.0, (now - listed.known.checked_ms) / 1000), listed.known.entities)
+        self._lists_told = {listed.name for listed in in_force}
 
-    def _of(self, metric: Metric, label: str) -> Counter:
-        return self._meters.counter(metric, label)
+    def _tell_list(self, name: str, age_s: float, entries: float) -> None:
+        self._meters.counter(catalogue.LIST_AGE, name).set(age_s)
+        self._meters.counter(catalogue.LIST_ENTRIES, name).set(entries)

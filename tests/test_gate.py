@@ -16,6 +16,9 @@ from app.edge.request import Bodies, Request
 from app.errors import ProblemTable, Unavailable
 from app.limits.limiter import Limiter
 from app.store.trail import Act
+from app.telemetry.cells import Cells
+from app.telemetry.meters import Meters
+from app.telemetry.traffic import Traffic
 
 
 class Away:
@@ -60,7 +63,10 @@ def test_an_outage_is_logged_once_a_second_and_counted(
     monkeypatch.setattr("app.edge.gate.time.monotonic", lambda: now)
     rates = Rates(Limiter(None, 1))
     guard = Anyone("default")
-    gate = Gate(Away(), ProblemTable(), guard, rates, Bodies(1.0), Admission(1, 1, 1.0), unheard, (), nothing, nothing)
+    admission, traffic = Admission(1, 1, 1.0), Traffic(Meters(Cells()))
+    gate = Gate(
+        Away(), ProblemTable(), guard, rates, Bodies(1.0), admission, traffic, unheard, (), nothing, nothing
+    )  # fmt: skip
     with caplog.at_level(logging.ERROR):
         asyncio.run(ask(gate, 500))
         assert len(caplog.records) == 1

@@ -228,7 +228,7 @@ def test_the_demo_list_is_there_on_the_embedded_database_and_never_makes_clear(t
         ]
         clean = client.recorded({"business": {"name": "Harmless Bakery", "jurisdiction": "CY"}})
         assert clean["screening"]["status"] == "not_screened"
-        warnings = client.get("/health").json["warnings"]
+        warnings = client.get("/health/detailed").json["warnings"]
         assert all(any(name in warning for warning in warnings) for name in REQUIRED)
         versions = json.dumps(client.get("/v1/watchlists").json)
         service.restart()

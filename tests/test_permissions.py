@@ -9,6 +9,9 @@ import pytest
 from service import Answer, Service, named, serving
 
 from app.api.permissions import RULES, RouteUnlisted, guarded
+from app.edge.addresses import Addresses
+from app.edge.authentication import Anyone
+from app.edge.nearby import Nearby
 from app.roles import ROLES, Permission, Role
 
 NOWHERE = "019ab0c1-5e00-7c3a-9f1e-2b6d4c8a7e10"
@@ -40,6 +43,10 @@ EXPECTED: dict[tuple[str, str], Permission | None] = {
     ("GET", "/v1/audit/checkpoints"): "audit",
     ("GET", "/problems/{slug}"): None,
     ("GET", "/health"): None,
+    ("GET", "/health/live"): None,
+    ("GET", "/health/ready"): None,
+    ("GET", "/health/detailed"): "monitor",
+    ("GET", "/metrics"): "monitor",
     ("GET", "/openapi.json"): None,
     ("GET", "/docs"): None,
 }
@@ -55,6 +62,7 @@ HOLDERS: dict[Permission, set[Role]] = {
     "keys": {"admin"},
     "lists": {"admin"},
     "debug": {"admin"},
+    "monitor": {"admin"},
 }
 
 
@@ -119,11 +127,13 @@ def ask(house: House, key: str | None, method: str, path: str, of: str = "ours")
         "/match/{dataset}": {"queries": {"q": {"schema": "Company", "properties": {"name": ["Acme"]}}}},
     }
     document = bodies.get(path) if method == "POST" else None
-    answer = client.post(filled, document) if document else client.send(method, filled)
+    answer = client.post(filled, document, FAR) if document else client.send(method, filled, None, FAR)
     client.close()
     return answer
 
 
+FAR = {"X-Forwarded-For": "203.0.113.7"}
+"""As a proxy hands a request on: from this machine itself some routes need no key."""
 _KEY = {"name": "made here", "role": "viewer"}
 
 
@@ -199,10 +209,11 @@ def test_a_route_without_a_rule_ends_the_start() -> None:
     for method, path in RULES:
         served.setdefault(path, {})[method] = endpoint
     limits = {"single": 1, "batch": 1}
-    assert guarded(served, limits, False).keys() == served.keys()  # type: ignore[arg-type]
+    nearby = Nearby(Anyone("default"), Addresses(()), ())
+    assert guarded(served, limits, False, nearby).keys() == served.keys()  # type: ignore[arg-type]
     served["/v1/forgotten"] = {"GET": endpoint}
     with pytest.raises(RouteUnlisted, match="GET /v1/forgotten"):
-        guarded(served, limits, False)  # type: ignore[arg-type]
+        guarded(served, limits, False, nearby)  # type: ignore[arg-type]
     del served["/v1/forgotten"], served["/health"]
     with pytest.raises(RouteUnlisted, match="GET /health"):
-        guarded(served, limits, False)  # type: ignore[arg-type]
+        guarded(served, limits, False, nearby)  # type: ignore[arg-type]

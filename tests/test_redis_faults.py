@@ -189,8 +189,8 @@ FAULTS: dict[str, tuple[Callable[[Pod], Any], Callable[[Pod], Any]]] = {
 
 def breakers(client: Client) -> dict[str, str]:
     """The states of a pod's breakers, by what they stand before."""
-    states: dict[str, str] = client.get("/health").json["breakers"]
-    return states
+    components = client.get("/health/detailed").json["components"]
+    return {one["name"]: one["breaker"] for one in components if "breaker" in one}
 
 
 @pytest.mark.parametrize("fault", FAULTS)

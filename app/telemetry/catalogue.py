@@ -124,6 +124,13 @@ START_TIME = Metric("process_start_time_seconds", "gauge", "When the oldest proc
 WORKERS = Metric("service_workers", "gauge", "Processes of the pod that serve.")
 WORKER_STARTS = Metric("service_worker_starts_total", "counter", "Processes of the pod that started to serve.")
 READY = Metric("service_ready", "gauge", "1 where every process takes requests, else 0.", over="min")
+COMPONENT = Metric(
+    "health_component_status",
+    "gauge",
+    "0 ok, 1 degraded, 2 down, of each component of /health/detailed; the worst of a pod's workers.",
+    ("component",),
+    over="max",
+)
 INFO = Metric("service_info", "gauge", "1, with what runs here.", ("version", "model", "schema", "store"), over="max")
 LOOP_LAG = Metric(
     "event_loop_lag_seconds", "histogram", "How late the event loop came to what was due.", (), WAIT_BOUNDS

@@ -15,7 +15,7 @@ import shutil
 import struct
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import zip_longest
 from pathlib import Path
@@ -45,14 +45,27 @@ Series = tuple[str, tuple[str, ...]]
 """The name of a metric and the values of its labels, in the order of their names."""
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(tuple[str, tuple[str, ...], int, int]).decode
+_decode_lines = msgspec.json.Decoder(tuple[str, tuple[str, ...], int, int]).decode_lines
+
+
+class Place(NamedTuple):
+    """Where the numbers of a series are among a file's cells."""
+
+    first: int
+    end: int
 
 
 class Read(NamedTuple):
-    """One process's series. is_alive: whether it still runs."""
+    """One process's series: places among its numbers. is_alive: whether it still runs."""
 
-    values: dict[Series, tuple[float, ...]]
+    places: Mapping[Series, Place]
+    numbers: Sequence[float]
     is_alive: bool
+
+    @property
+    def values(self) -> dict[Series, tuple[float, ...]]:
+        """The numbers of each series."""
+        return {series: tuple(self.numbers[place.first : place.end]) for series, place in self.places.items()}
 
 
 class Cells:
@@ -82,6 +95,8 @@ class Cells:
         HEADER.pack_into(self._map, 0, MAGIC, 0)
         self.numbers = memoryview(self._map)[CELLS_AT:].cast("d")
         self._places: dict[Series, int] = {}
+        self._known: dict[tuple[str, int, int], _Directory] = {}
+        self._own = _Directory()
 
     def reserve(self, name: str, labels: tuple[str, ...], count: int) -> int:
         """The first of the `count` cells of a series, zeros when it is new. count: at most SPARE."""
@@ -106,9 +121,12 @@ class Cells:
     def read(self) -> list[Read]:
         """The series of every process of the pod, and of those that are gone."""
         if self.folder is None:
-            return [Read(_values(self._map), True)]
+            self._own.take(self._map[DIRECTORY_AT : DIRECTORY_AT + self._end])
+            return [Read(self._own.places, list(self.numbers[: self._next]), True)]
+        known = self._known
+        self._known = {}
         with _locked(self.folder, exclusive=False):
-            return [Read(values, is_alive) for _, values, is_alive in _files(self.folder)]
+            return [read for _, read in _files(self.folder, known, self._known)]
 
     def content(self) -> bytes:
         """The file of cells, as `read` finds it."""
@@ -140,9 +158,11 @@ class Folder:
         base = base or _place()
         for other in base.glob(f"{PREFIX}*"):
             _remove_left_over(other)
-        self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
-        self._lock = os.open(self.path / OWNER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        made = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=base))
+        self._lock = os.open(made / OWNER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
+        # It has its name once it is held: until then another might take it for left over.
+        self.path = made.rename(base / made.name[1:])
 
     def close(self) -> None:
         """Remove it, and what was counted in it."""
@@ -177,51 +197,72 @@ def _locked(folder: Path, *, exclusive: bool = True) -> Iterator[None]:
         os.close(file)
 
 
-def _files(folder: Path) -> Iterator[tuple[Path, dict[Series, tuple[float, ...]], bool]]:
-    """Every file of cells: what stands in it, and whether its writer runs. The past comes first."""
+class _Directory:
+    """The directory of one file, which only grows: each line is read once."""
+
+    __slots__ = ("end", "n_cells", "places")
+
+    def __init__(self) -> None:
+        self.places: dict[Series, Place] = {}
+        self.end = 0
+        self.n_cells = 0
+
+    def take(self, lines: bytes | mmap.mmap) -> None:
+        """Read what was written since the last time. lines: the directory from its start."""
+        for name, labels, first, count in _decode_lines(lines[self.end :]):
+            self.places[name, labels] = Place(first, first + count)
+            self.n_cells = max(self.n_cells, first + count)
+        self.end = len(lines)
+
+
+_Known = dict[tuple[str, int, int], _Directory]
+"""Directories by the file's name, its inode and, of the past, when it was made."""
+
+
+def _files(folder: Path, known: _Known, kept: _Known) -> Iterator[tuple[Path, Read]]:
+    """Every file of cells that is one. The past comes first. known: directories read before.  kept: to hold those of now."""
     folded: set[str] = set()
     for path in [folder / PAST, *sorted(folder.glob(f"*{SUFFIX}"))]:
         if path.name in folded or not path.exists():
             continue
         file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            data = os.pread(file, FILE_BYTES, 0)
+            status = os.fstat(file)
+            # Asked before the numbers are read, so that those of the dead are their last. Shared, so that two who ask at
+            # once do not take each other for the writer.
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 is_alive = False
             except BlockingIOError:
                 is_alive = True
+            head = os.pread(file, DIRECTORY_AT, 0)
+            if status.st_size != FILE_BYTES or not head.startswith(MAGIC):
+                continue
+            _, end = HEADER.unpack_from(head)
+            made = status.st_mtime_ns if path.name == PAST else 0
+            directory = known.get((path.name, status.st_ino, made)) or _Directory()
+            kept[path.name, status.st_ino, made] = directory
+            if end > directory.end:
+                directory.take(os.pread(file, end, DIRECTORY_AT))
+            numbers = memoryview(os.pread(file, 8 * directory.n_cells, CELLS_AT)).cast("d").tolist()
         finally:
             os.close(file)
-        if len(data) == FILE_BYTES:
-            values = _values(data)
-            if path.name == PAST:
-                folded = {labels[0] for name, labels in values if name == FOLDED}
-            yield path, values, is_alive
-
-
-def _values(data: bytes | mmap.mmap) -> dict[Series, tuple[float, ...]]:
-    magic, end = HEADER.unpack_from(data)
-    if magic != MAGIC:
-        return {}
-    found = {}
-    for line in data[DIRECTORY_AT : DIRECTORY_AT + end].splitlines():
-        name, labels, first, count = _decode(line)
-        found[name, labels] = struct.unpack_from(f"<{count}d", data, CELLS_AT + 8 * first)
-    return found
+        if path.name == PAST:
+            folded = {labels[0] for name, labels in directory.places if name == FOLDED}
+        yield path, Read(directory.places, numbers, is_alive)
 
 
 def _fold(folder: Path) -> None:
     """Add what processes that are gone counted to the file of the past, and remove their files."""
     gone = []
-    for path, values, is_alive in _files(folder):
+    for path, read in _files(folder, {}, {}):
         if path.name == PAST:
             # One that fell here before may not have come to it.
-            for name, labels in values:
+            for name, labels in read.places:
                 if name == FOLDED:
                     (folder / labels[0]).unlink(missing_ok=True)
-        if not is_alive:
-            gone.append((path, values))
+        if not read.is_alive:
+            gone.append((path, read.values))
     ended = [path for path, _ in gone if path.name != PAST]
     if not ended:
         return

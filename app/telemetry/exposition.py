@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry
@@ -11,9 +12,11 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.utils import floatToGoString
 
-from app.telemetry.cells import Cells, Read
+from app.telemetry.cells import Cells
 from app.telemetry.meters import Metric, Over
 
+_Series = dict[tuple[str, ...], list[Sequence[float]]]
+"""The numbers of each process, by labels."""
 _OVER: dict[Over, Callable[[Iterable[float]], float]] = {"sum": sum, "max": max, "min": min}
 
 
@@ -23,13 +26,15 @@ class Exposition:
     def __init__(self, cells: Cells, metrics: Iterable[Metric]) -> None:
         self._cells = cells
         self._metrics = {metric.name: metric for metric in metrics}
+        self._one_at_a_time = threading.Lock()
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
     def text(self, accept: str) -> tuple[bytes, str]:
         """All metrics, and the media type of the text that the Accept header allows."""
         encode, media_type = choose_encoder(accept)
-        return encode(self._registry), media_type
+        with self._one_at_a_time:
+            return encode(self._registry), media_type
 
     def describe(self) -> list[Family]:
         """Nothing is read before somebody asks."""
@@ -37,22 +42,22 @@ class Exposition:
 
     def collect(self) -> Iterator[Family]:
         """A family for each metric that any process has a series of."""
-        series: dict[str, dict[tuple[str, ...], list[tuple[float, ...]]]] = {}
+        series: dict[str, _Series] = {}
         for read in self._cells.read():
-            for (name, labels), values in self._told(read):
-                series.setdefault(name, {}).setdefault(labels, []).append(values)
+            numbers, is_alive = read.numbers, read.is_alive
+            for (name, labels), place in read.places.items():
+                metric = self._metrics.get(name)
+                if metric is None or place.end - place.first != metric.n_cells:
+                    continue
+                if metric.kind == "gauge" and (not is_alive or math.isnan(numbers[place.first])):
+                    continue
+                series.setdefault(name, {}).setdefault(labels, []).append(numbers[place.first : place.end])
         for name, metric in self._metrics.items():
             if name in series:
                 yield _family(metric, series[name])
 
-    def _told(self, read: Read) -> Iterator[tuple[tuple[str, tuple[str, ...]], tuple[float, ...]]]:
-        for series, values in read.values.items():
-            metric = self._metrics.get(series[0])
-            if metric is not None and len(values) == metric.n_cells and (read.is_alive or metric.kind != "gauge"):
-                yield series, values
 
-
-def _family(metric: Metric, series: dict[tuple[str, ...], list[tuple[float, ...]]]) -> Family:
+def _family(metric: Metric, series: _Series) -> Family:
     family: CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
     if metric.kind == "histogram":
         family = HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)

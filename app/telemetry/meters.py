@@ -64,7 +64,7 @@ class Counter:
         self._numbers[self._first] += value
 
     def set(self, value: float) -> None:
-        """Take over a number that is counted elsewhere in this process."""
+        """Take over a number that is counted elsewhere in this process; of a gauge, NaN for one that is not there."""
         self._numbers[self._first] = value
 
 
