@@ -311,9 +311,11 @@ def test_the_pages_curl_lines_send_what_the_wire_types_accept(anchors: Anchors) 
 def test_what_asks_for_a_permission_says_which_and_how_to_send_a_key() -> None:
     schemes = DOCUMENT["components"]["securitySchemes"]
     for operation in OPERATIONS:
-        permission = RULES[operation.method.upper(), operation.path].permission
+        rule = RULES[operation.method.upper(), operation.path]
+        permission = rule.permission
         told = described(operation)
-        assert told["security"] == ([{name: []} for name in schemes] if permission else [])
+        optional: list[Json] = [{}] if rule.nearby else []
+        assert told["security"] == ([*({name: []} for name in schemes), *optional] if permission else [])
         for status, slug in (("401", "unauthorized"), ("403", "forbidden"), ("429", "too-many-requests")):
             content = told["responses"].get(status, {}).get("content", {"application/problem+json": {"examples": {}}})
             assert (slug in content["application/problem+json"]["examples"]) == (permission is not None)

@@ -78,6 +78,14 @@ def permission_of(operation: Operation) -> Permission | None:
     return RULES[operation.method.upper(), operation.path].permission
 
 
+def _security(operation: Operation) -> list[Json]:
+    """The ways to show a key; beside them none, where one is not always needed."""
+    rule = RULES[operation.method.upper(), operation.path]
+    if rule.permission is None:
+        return []
+    return [{name: []} for name in SECURITY_SCHEMES] + ([{}] if rule.nearby else [])
+
+
 def _paths(answer: wire.Assessment | None) -> Json:
     paths: Json = {}
     for operation in OPERATIONS:
@@ -93,7 +101,7 @@ def _operation(operation: Operation, answer: wire.Assessment | None) -> Json:
         "tags": [operation.tag],
         "summary": operation.summary,
         "description": operation.description + needs,
-        "security": [{name: []} for name in SECURITY_SCHEMES] if permission else [],
+        "security": _security(operation),
         "parameters": list(_parameters(operation)),
         "responses": {
             **{str(a.status): _answer(a, answer) for a in operation.answers},

@@ -41,6 +41,7 @@ BULK_ROWS = 1024
 BULK_ROWS_WAITING = 20_000
 
 IDS_A_QUERY = 256
+LEAST_ROOM_BYTES = 1 << 20
 
 _SAVE_MODEL = "INSERT INTO models (sha256, model_id, version, definition) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
 
@@ -182,8 +183,8 @@ class SqliteStore(SqliteTrail, SqliteKeeping, SqliteAccess, SqliteLists, SqliteD
         await self._writer.stop()
 
     async def check(self) -> None:
-        """Commit something, and so prove that rows could be."""
-        await self._writer.run(_touch)
+        """Commit something, and so prove that rows could be; where the disk has room for them."""
+        await self._writer.run(partial(_touch, self.path))
 
     async def add(self, rows: Sequence[Row], receipt: Receipt | None = None, *, actor: str = "") -> Receipt | None:
         """Record the rows, all or none, and with them the receipt. Answers and raises as `Store.add` says."""
@@ -351,5 +352,9 @@ def _read(queries: list[Query], connection: sqlite3.Connection) -> list[list[Any
     return answers
 
 
-def _touch(connection: sqlite3.Connection) -> None:
+def _touch(path: str, connection: sqlite3.Connection) -> None:
+    # A commit this small fits into what the log holds of the disk already, and rows do not.
+    disk = os.statvfs(path)
+    if (free_bytes := disk.f_bavail * disk.f_frsize) < LEAST_ROOM_BYTES:
+        raise StoreUnavailable(f"the disk of {path} is full: {free_bytes:,} bytes are free")
     connection.execute("UPDATE spans SET first_row = first_row WHERE span = (SELECT max(span) FROM spans)")
