@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import random
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.utils import floatToGoString
 
+from app.telemetry.catalogue import METRICS
 from app.telemetry.cells import Cells
 from app.telemetry.exposition import Exposition
 from app.telemetry.meters import Meters, Metric
@@ -107,3 +118,78 @@ def test_what_is_counted_elsewhere_is_taken_over_when_asked() -> None:
         queue.clear()
         meters.refresh()
         assert samples(cells)["depth", ()] == 0
+
+
+class Oracle:
+    """The same numbers as prometheus_client's own families."""
+
+    def __init__(self, cells: Cells) -> None:
+        self._cells = cells
+
+    def collect(self) -> Iterator[Family]:
+        reads = self._cells.read()
+        for metric in METRICS:
+            each: dict[tuple[str, ...], list[tuple[float, ...]]] = {}
+            for read in reads:
+                for (name, labels), values in read.values.items():
+                    if name == metric.name:
+                        each.setdefault(labels, []).append(values)
+            kind = {"histogram": HistogramMetricFamily, "counter": CounterMetricFamily, "gauge": GaugeMetricFamily}
+            family: Any = kind[metric.kind](metric.name, metric.help, labels=metric.labels)
+            for labels, processes in sorted(each.items()):
+                sums = [sum(values) for values in zip(*processes, strict=True)]
+                if metric.kind == "histogram":
+                    buckets = [
+                        (floatToGoString(bound), sum(sums[: place + 1]))  # type: ignore[no-untyped-call]
+                        for place, bound in enumerate((*metric.bounds, math.inf))
+                    ]
+                    family.add_metric(labels, buckets, sums[-1])
+                else:
+                    over = {"sum": sum, "max": max, "min": min}[metric.over if metric.kind == "gauge" else "sum"]
+                    family.add_metric(labels, over([values[0] for values in processes]))
+            if family.samples:
+                yield family
+
+
+@pytest.mark.parametrize("accept", ["", "text/plain", "application/openmetrics-text; version=1.0.0"])
+def test_the_text_is_that_of_the_official_client(accept: str, tmp_path: Path) -> None:
+    chance = random.Random(1)
+    with Cells(tmp_path) as one, Cells(tmp_path) as two:
+        for cells in (one, two):
+            meters = Meters(cells)
+            for metric in METRICS:
+                for told in ("plain", 'odd "\\\n é', "{}"):
+                    labels = [told] * len(metric.labels)
+                    values = (0.0, chance.random(), chance.randrange(10**9), chance.random() * 1e-9, chance.random() * 9e6)
+                    if metric.kind == "histogram":
+                        for value in values:
+                            meters.histogram(metric, *labels).observe(value)
+                    else:
+                        meters.counter(metric, *labels).set(chance.choice(values))
+        registry = CollectorRegistry()
+        registry.register(Oracle(one))  # type: ignore[arg-type]
+        encode, media_type = choose_encoder(accept)
+        assert Exposition(one, METRICS).text(accept) == (encode(registry), media_type)
+
+
+def test_a_gauge_of_what_is_not_there_any_more_is_left_out(tmp_path: Path) -> None:
+    with Cells(tmp_path) as one, Cells(tmp_path) as two:
+        held = [Meters(cells).counter(HELD) for cells in (one, two)]
+        for gauge, value in zip(held, (2.0, 3.0), strict=True):
+            gauge.set(value)
+        assert samples(one) == {("held", ()): 5}
+        held[0].set(math.nan)
+        assert samples(one) == {("held", ()): 3}
+        held[1].set(math.nan)
+        assert samples(one) == {}
+
+
+def test_many_who_read_at_once_are_told_the_same(tmp_path: Path) -> None:
+    with Cells(tmp_path) as cells:
+        meters = Meters(cells)
+        for number in range(300):
+            meters.counter(COUNTED, str(number)).add(number)
+        exposition = Exposition(cells, ALL)
+        with ThreadPoolExecutor(8) as readers:
+            told = set(readers.map(lambda _: exposition.text(""), range(64)))
+        assert len(told) == 1
