@@ -191,7 +191,6 @@ def create_app(settings: Settings, cells: Path | None = None) -> Application:
         await parts.open(SERVICE)
         keyring.start()
         checkpoints.start()
-        watch.start()
         described.update(await _description(assessor, server.url))
         # Everything made so far lives as long as the process: the collector need not walk it again.
         gc.collect()
@@ -199,6 +198,7 @@ def create_app(settings: Settings, cells: Path | None = None) -> Application:
         gc.set_threshold(GC_THRESHOLD)
         when_told_to_stop(status.drain)
         status.start()
+        watch.start()
 
     async def stop() -> None:
         await status.stop()

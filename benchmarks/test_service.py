@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,11 @@ from app.main import create_app
 from app.profiles import read_profile
 from app.store.base import Receipt, Row, opened
 from app.store.sqlite import SqliteStore
+from app.telemetry.catalogue import METRICS, REQUEST_DURATION
+from app.telemetry.cells import Cells
+from app.telemetry.exposition import Exposition
+from app.telemetry.meters import Meters
+from app.telemetry.traffic import Traffic
 
 REQUESTS = 1000
 RECORDS = 10_000
@@ -173,6 +179,39 @@ def test_health(measure: Measure, client: Client) -> None:
     """The least that an answer costs: head, route, send."""
     measure(lambda: client.call(REQUESTS, b"", path="/health", query=b"", method="GET"), per=REQUESTS, unit="request")
     assert client.status == 200
+
+
+def test_metrics(measure: Measure) -> None:
+    """What a request leaves behind in the metrics: counted in, counted out, its time in a histogram."""
+    traffic = Traffic(Meters(Cells()))
+
+    def run() -> None:
+        for _ in range(REQUESTS):
+            traffic.end("POST", PATH, 201, traffic.begin())
+
+    measure(run, per=REQUESTS, unit="request")
+
+
+@pytest.mark.wall
+def test_scrape(measure: Measure, note: Note, tmp_path: Path) -> None:
+    """The metrics of four workers with 150 routes and statuses and every other metric, read and written out."""
+    with ExitStack() as stack:
+        each = [stack.enter_context(Cells(tmp_path)) for _ in range(4)]
+        for cells in each:
+            meters = Meters(cells)
+            for number in range(150):
+                route, status = f"/v1/things/{{id}}/parts-{number // 5}", str(200 + number % 5)
+                meters.histogram(REQUEST_DURATION, "GET", route, status).observe(0.003)
+            for metric in METRICS:
+                for value in ("one", "two", "three")[: 3 if metric.labels else 1]:
+                    labels = [value] * len(metric.labels)
+                    if metric.kind == "histogram":
+                        meters.histogram(metric, *labels).observe(0.003)
+                    else:
+                        meters.counter(metric, *labels).set(3.0)
+        exposition = Exposition(each[0], METRICS)
+        measure(lambda: exposition.text(""), per=1, unit="scrape")
+        note("lines", exposition.text("")[0].count(b"\n"))
 
 
 @pytest.mark.parametrize(("name", "body", "status"), [("field", UNKNOWN_FIELD, 422), ("json", NOT_JSON, 400)])

@@ -314,7 +314,7 @@ def test_what_asks_for_a_permission_says_which_and_how_to_send_a_key() -> None:
         rule = RULES[operation.method.upper(), operation.path]
         permission = rule.permission
         told = described(operation)
-        optional: list[Json] = [{}] if rule.nearby else []
+        optional: list[dict[str, list[str]]] = [{}] if rule.nearby else []
         assert told["security"] == ([*({name: []} for name in schemes), *optional] if permission else [])
         for status, slug in (("401", "unauthorized"), ("403", "forbidden"), ("429", "too-many-requests")):
             content = told["responses"].get(status, {}).get("content", {"application/problem+json": {"examples": {}}})

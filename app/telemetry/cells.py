@@ -220,7 +220,7 @@ _Known = dict[tuple[str, int, int], _Directory]
 
 
 def _files(folder: Path, known: _Known, kept: _Known) -> Iterator[tuple[Path, Read]]:
-    """Every file of cells that is one. The past comes first. known: directories read before.  kept: to hold those of now."""
+    """Every file of cells that is one, the past first. known: directories read before.  kept: to hold those of now."""
     folded: set[str] = set()
     for path in [folder / PAST, *sorted(folder.glob(f"*{SUFFIX}"))]:
         if path.name in folded or not path.exists():
@@ -228,8 +228,8 @@ def _files(folder: Path, known: _Known, kept: _Known) -> Iterator[tuple[Path, Re
         file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
             status = os.fstat(file)
-            # Asked before the numbers are read, so that those of the dead are their last. Shared, so that two who ask at
-            # once do not take each other for the writer.
+            # Asked before the numbers are read, so that those of the dead are their last. Shared, so that two who ask
+            # at once do not take each other for the writer.
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 is_alive = False

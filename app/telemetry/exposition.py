@@ -72,9 +72,7 @@ class Exposition:
         known = self._heads.get((metric.name, is_open))
         if known is None:
             name = metric.name.removesuffix("_total") if is_open and metric.kind == "counter" else metric.name
-            known = self._heads[metric.name, is_open] = (
-                f"# HELP {name} {metric.help}\n# TYPE {name} {metric.kind}\n"
-            )
+            known = self._heads[metric.name, is_open] = f"# HELP {name} {metric.help}\n# TYPE {name} {metric.kind}\n"
         return known
 
     def _started(self, metric: Metric, labels: Labels) -> list[str]:

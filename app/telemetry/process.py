@@ -32,20 +32,17 @@ class ProcessWatch:
         self._sampled = sampled
         self._every_s = every_s
         self._tasks: list[asyncio.Task[None]] = []
-        self._cpu = meters.counter(catalogue.CPU)
-        self._memory = meters.counter(catalogue.MEMORY)
-        self._open_fds = meters.counter(catalogue.OPEN_FDS)
         self._lag: Histogram | None = None
         self._pauses: list[Histogram] = []
         self._collecting = 0.0
         meters.counter(catalogue.MAX_FDS).set(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         meters.counter(catalogue.START_TIME).set(time.time())
-        meters.counter(catalogue.WORKERS).set(1)
         self._starts: Counter = meters.counter(catalogue.WORKER_STARTS)
 
     def start(self) -> None:
         """Go on until `stop`."""
         self._starts.add()
+        self._meters.counter(catalogue.WORKERS).set(1)
         self.take()
         self._spawn("metrics-poll", self._poll())
         if self._sampled:
@@ -70,10 +67,10 @@ class ProcessWatch:
         """Look at the process now."""
         if not self._sampled:
             return
-        times = os.times()
-        self._cpu.set(times.user + times.system)
-        self._memory.set(resident_bytes())
-        self._open_fds.set(len(os.listdir("/proc/self/fd")))
+        meters, times = self._meters, os.times()
+        meters.counter(catalogue.CPU).set(times.user + times.system)
+        meters.counter(catalogue.MEMORY).set(resident_bytes())
+        meters.counter(catalogue.OPEN_FDS).set(len(os.listdir("/proc/self/fd")))
 
     def _spawn(self, name: str, work: object) -> None:
         loop = asyncio.get_running_loop()
