@@ -211,7 +211,7 @@ def test_scrape(measure: Measure, note: Note, tmp_path: Path) -> None:
                         meters.counter(metric, *labels).set(3.0)
         exposition = Exposition(each[0], METRICS)
         measure(lambda: exposition.text(""), per=1, unit="scrape")
-        note("lines", exposition.text("")[0].count(b"\n"))
+        note("lines of a scrape", exposition.text("")[0].count(b"\n"), "lines")
 
 
 @pytest.mark.parametrize(("name", "body", "status"), [("field", UNKNOWN_FIELD, 422), ("json", NOT_JSON, 400)])
