@@ -411,7 +411,10 @@ class MatchQuery(Query, frozen=True):
 
     limit: Annotated[int, Meta(ge=1, le=500, description="results of each query at most")] = 5
     threshold: Annotated[Score, Meta(description="from which score on `match` is true; else the model's")] | None = None
-    cutoff: Annotated[Score, Meta(description="results below this score are left out")] = 0.5
+    cutoff: (
+        Annotated[Score, Meta(description="results below this score are left out; else below 0.5 or the threshold")]
+        | None
+    ) = None
 
 
 class RotateQuery(Query, frozen=True):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import get_args
 
 import pytest
 from screened import party, registered
 from service import Client, Json, Service, serving
 from test_dispositions import SOON, bring
 
+from app.yente import MATCHER
 from core.entities import Identifier
+from core.matches import PartKind
 
 ENTRIES = (
     party("w1", "Veridian Shadow Trading", identifiers=registered("HE 900417", "CY"), countries=("CY",)),
@@ -65,6 +68,37 @@ def test_the_answer_has_every_member_that_a_client_of_yente_reads(client: Client
     assert {"first_seen", "last_seen", "last_change", "features"} <= result.keys()
     assert all({"score", "detail"} <= told.keys() for told in result["explanations"].values())
     assert "veridian" in result["explanations"]["equal"]["detail"]
+    assert answer["limit"] == 5
+    assert result["features"].keys() <= answer["matcher"].keys()
+    assert all({"description", "coefficient", "url"} <= told.keys() for told in answer["matcher"].values())
+
+
+def test_every_part_of_a_score_is_told_in_the_matcher() -> None:
+    assert {"name", *get_args(PartKind)} == MATCHER.keys()
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"firstName": "Maria", "lastName": ["Musterfrau"]},
+        {"firstName": ["X", "Maria"], "middleName": "Q", "lastName": "Musterfrau"},
+    ],
+)
+def test_a_person_is_found_by_the_parts_of_a_name(client: Client, parts: Json) -> None:
+    assert results(client, query("Person", **parts))[0]["id"] == "p1"
+
+
+def test_many_parts_of_a_name_are_bounded(client: Client) -> None:
+    many = {part: [f"{part} {n}" for n in range(100)] for part in ("firstName", "middleName", "fatherName", "lastName")}
+    assert results(client, query("Person", **many)) == []
+
+
+def test_a_threshold_below_the_usual_cutoff_shows_what_matches(client: Client) -> None:
+    sent = query("Company", name=["Veridian Grebe Outfitters"])
+    assert results(client, sent, cutoff=0.5) == results(client, sent) == []
+    low = results(client, sent, threshold=0.2)
+    assert low
+    assert all(one["match"] for one in low)
 
 
 def test_default_is_every_list_and_a_name_is_one(client: Client) -> None:

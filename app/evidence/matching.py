@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from app.evidence.loaded import LoadedList
 from app.evidence.screening import SCHEMAS, country
-from app.watchlists.formats.ftm import COUNTRIES, IDENTIFIERS, NAMES
+from app.watchlists.formats.ftm import COUNTRIES, IDENTIFIERS, NAME_PARTS, NAMES, combined_names
 from app.yente import Explanation, Result
 from core.entities import Entity, Identifier, IdentifierKind
 from core.matches import Match, Part, Query, explain
@@ -34,7 +34,10 @@ LONGEST_VALUE = 512
 
 def query_of(schema: str, properties: dict[str, Any]) -> Query | None:
     """What is searched for; None where nothing names it. Properties that say nothing here are passed over."""
-    names = list(dict.fromkeys(_values(properties, (*NAMES, "weakAlias"))))
+    told = _values(properties, (*NAMES, "weakAlias"))
+    if schema == "Person":
+        told += combined_names([_values(properties, (part,)) for part in NAME_PARTS])
+    names = list(dict.fromkeys(told))[:MOST_VALUES]
     identifiers = [
         Identifier(kind, value, country(next(iter(_values(properties, COUNTRIES)), None)))
         for name, kind in (*IDENTIFIERS.items(), ("idNumber", "national_id"))
