@@ -153,6 +153,22 @@ def test_what_is_wrong_is_refused(client: Client, sent: Json, status: int) -> No
     assert client.post("/match/default", sent).status == status
 
 
+def test_a_query_that_is_refused_is_named_with_what_is_wrong(client: Client) -> None:
+    good = {"schema": "Person", "properties": {}}
+    sent = {"queries": {"a": good, "b": {"schema": "Compny"}, "c": None, "d": {"schema": "Person", "properties": 1}}}
+    refused = client.post("/match/default", sent)
+    told = {fault["pointer"]: fault["detail"] for fault in refused.json["errors"]}
+    assert told.keys() == {"/queries/b/schema", "/queries/c", "/queries/d/properties"}
+    assert told["/queries/b/schema"].startswith("expected one of Person, Organization, Company")
+    assert told["/queries/b/schema"].endswith("did you mean Company?")
+    assert told["/queries/c"] == "expected an object with schema, got null"
+    for queries, detail in (([], "expected an object of at least 1 members, got a list"),
+                            ({}, "expected an object of at least 1 members, got 0")):  # fmt: skip
+        assert client.post("/match/default", {"queries": queries}).json["errors"] == [
+            {"pointer": "/queries", "detail": detail}
+        ]
+
+
 @pytest.mark.parametrize("parameter", [{"limit": 0}, {"limit": 501}, {"threshold": 1.1}, {"cutoff": "x"}])
 def test_parameters_out_of_range_are_refused(client: Client, parameter: Json) -> None:
     assert client.post("/match/default", query("Person", name="x"), **parameter).status == 422
