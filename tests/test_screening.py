@@ -9,7 +9,7 @@ import pytest
 from screened import Lists, evidence, party, profile, registered
 
 from app.evidence.base import ScreeningFacts
-from core.entities import Entity, Identifier
+from core.entities import Entity, EntitySchema, Identifier
 
 LEI = "529900T8BM49AURSDO55"
 MARIA = party("p1", "Maria Musterfrau", schema="Person", birth_dates=("1970-01-01",))
@@ -93,6 +93,24 @@ def test_a_registration_number_of_the_same_country_is(tmp_path: Path, sent: dict
     found = facts(tmp_path, profile("Quite Another Name", **sent), WIDGETS)
     assert found.business_confirmed is confirmed
     assert (found.status == "confirmed") is confirmed
+
+
+def test_a_registration_number_of_the_same_country_is_wherever_else_the_party_has_addresses(tmp_path: Path) -> None:
+    listed = party("o1", "Veridian Shadow Trading", countries=("BY",), identifiers=registered("HE 900417", "CY"))
+    sent = {"registration_number": "HE 900417", "jurisdiction": "CY"}
+    assert facts(tmp_path, profile("Quite Another Name", **sent), listed).status == "confirmed"
+
+
+@pytest.mark.parametrize(
+    ("schema", "status"), [("Person", "potential"), ("Vessel", "potential"), ("Company", "confirmed")]
+)
+def test_a_number_of_any_kind_makes_no_business_of_a_person_or_ship(
+    tmp_path: Path, schema: EntitySchema, status: str
+) -> None:
+    number = (Identifier("other", "900417"),)
+    listed = party("x1", "Somebody Else", schema=schema, countries=("CY",), identifiers=number)
+    sent = profile("Quite Another Name", registration_number="900417", jurisdiction="CY")
+    assert facts(tmp_path, sent, listed).status == status
 
 
 def test_an_equal_name_with_the_registration_number_is_whatever_the_country_says(tmp_path: Path) -> None:

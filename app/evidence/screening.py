@@ -26,6 +26,7 @@ SCHEMAS: dict[bool | None, EntitySchema | None] = {True: "Person", False: "Organ
 """How the names of persons, and of others, are prepared."""
 
 _SAME_COUNTRY = {"UK": "GB", "EL": "GR"}
+_NO_ORGANISATION = ("Person", "Vessel", "Airplane")
 _IS_PERSON = {"person": True, "company": False, "state": False}
 """Of an owner's kind; a trust is as often named after a person as after a company."""
 
@@ -145,7 +146,7 @@ def hit(subject: Subject, listed: LoadedList, match: Match) -> wire.Hit:
         matched_name=match.name,
         score=match.score,
         explanation=explain(match),
-        confirmed=is_confirmed(subject, match),
+        confirmed=is_confirmed(subject, match, entity.schema),
     )
 
 
@@ -168,14 +169,16 @@ def external_hit(match: ExternalMatch, version: str | None) -> wire.Hit:
     )
 
 
-def is_confirmed(subject: Subject, match: Match) -> bool:
+def is_confirmed(subject: Subject, match: Match, schema: EntitySchema) -> bool:
     """Whether a match is more than a name.
 
     An identifier that is one party's alone in the world, or in a country that agrees, or beside an equal name; or an
-    equal name with the full birth date. Anything else may be a namesake.
+    equal name with the full birth date. Anything else may be a namesake: also who is no organisation and has a number,
+    of whatever kind, that is a business's registration number.
     """
     if match.is_identifier:
-        return _is_global(subject, match) or match.country_agrees is True or match.is_exact_name
+        agrees = match.country_agrees is True and not (subject.person is False and schema in _NO_ORGANISATION)
+        return _is_global(subject, match) or agrees or match.is_exact_name
     return match.is_exact_name and match.birth_date_agrees and subject.person is not False
 
 
