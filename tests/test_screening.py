@@ -47,6 +47,22 @@ def test_nothing_is_clear_without_every_required_list(tmp_path: Path) -> None:
     Lists(tmp_path).run(work)
 
 
+@pytest.mark.parametrize("name", ["\U0001f600", "-", "   "])
+def test_a_name_without_a_letter_or_digit_is_not_screened(tmp_path: Path, name: str) -> None:
+    async def work(lists: Lists) -> None:
+        await lists.put_required(ofac=(WIDGETS,))
+        owner = {"name": name, "kind": "person"}
+        for sent in (profile(name), profile(owners=[owner]), profile(directors=[{"name": name}])):
+            for _ in range(2):
+                gathered = await lists.gather(sent)
+                assert gathered.findings.screening.status == "not_screened"
+                assert b'"not_screened"' in gathered.screening
+        listed = profile("Veridian Shadow Trading", owners=[owner])
+        assert (await lists.gather(listed)).findings.screening.status == "potential"
+
+    Lists(tmp_path).run(work)
+
+
 def test_a_match_counts_even_where_lists_are_missing(tmp_path: Path) -> None:
     async def work(lists: Lists) -> None:
         await lists.put("some-list", WIDGETS)

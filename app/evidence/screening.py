@@ -106,7 +106,8 @@ def subjects(profile: wire.Profile) -> list[Subject]:
 
 
 def search(party: Party, loaded: Loaded) -> Matches:
-    """What resembles a party, in all lists; remembered for as long as the lists stay the same."""
+    """What resembles a party, in all lists; remembered for as long as the lists stay the same, but for one without a
+    name, of whom it is to be seen each time that nobody could be found."""
     matches = loaded.recall(party[0])
     if matches is None:
         query = query_of(subject_of(party))
@@ -117,8 +118,14 @@ def search(party: Party, loaded: Loaded) -> Matches:
                 for match in listed.index.search(query, loaded.threshold, MOST_HITS)
             ]
         )
-        loaded.remember(party[0], matches)
+        if has_name(party):
+            loaded.remember(party[0], matches)
     return matches
+
+
+def has_name(party: Party) -> bool:
+    """Whether its name holds anything that can be compared: a letter or a digit."""
+    return any(map(str.isalnum, party[1].name))
 
 
 def query_of(subject: Subject) -> Query:
