@@ -118,6 +118,7 @@ def test_the_birth_date_decides_between_namesakes(client: Client) -> None:
 def test_an_identifier_finds_without_a_name(client: Client) -> None:
     assert [one["id"] for one in results(client, query("Vessel", imoNumber=["IMO9999917"]))] == ["v1"]
     assert [one["id"] for one in results(client, query("Company", registrationNumber="HE-900417"))] == ["w1"]
+    assert [one["id"] for one in results(client, query("Company", idNumber="HE-900417"))] == ["w1"]
 
 
 def test_threshold_cutoff_and_limit(client: Client) -> None:

@@ -38,9 +38,11 @@ def query_of(schema: str, properties: dict[str, Any]) -> Query | None:
     if schema == "Person":
         told += combined_names([_values(properties, (part,)) for part in NAME_PARTS])
     names = list(dict.fromkeys(told))[:MOST_VALUES]
+    # A person's own; of anything else it may be of any register.
+    id_number: IdentifierKind = "national_id" if schema == "Person" else "other"
     identifiers = [
         Identifier(kind, value, country(next(iter(_values(properties, COUNTRIES)), None)))
-        for name, kind in (*IDENTIFIERS.items(), ("idNumber", "national_id"))
+        for name, kind in (*IDENTIFIERS.items(), ("idNumber", id_number))
         for value in _values(properties, (name,))
     ]
     if not names and not identifiers:
