@@ -121,6 +121,16 @@ def test_an_identifier_finds_without_a_name(client: Client) -> None:
     assert [one["id"] for one in results(client, query("Company", idNumber="HE-900417"))] == ["w1"]
 
 
+@pytest.mark.parametrize("country", ["cy", "CY", "Cyprus", "cy-04"])
+def test_a_country_counts_by_its_code_and_by_its_name(client: Client, country: str) -> None:
+    [found] = results(client, query("Company", name=["Veridian Shadow Trade"], jurisdiction=[country]))
+    assert found["features"]["country"] > 0
+    [found] = results(client, query("Company", registrationNumber=["HE 900417"], jurisdiction=[country]))
+    assert found["features"]["country"] > 0
+    [found] = results(client, query("Company", registrationNumber=["HE 900417"], jurisdiction=["Malta"]))
+    assert found["features"]["country"] < 0
+
+
 def test_threshold_cutoff_and_limit(client: Client) -> None:
     sent = query("Person", name=["Maria Musterfrau"])
     assert [one["match"] for one in results(client, sent, threshold=0.99)] == [True, False]
