@@ -70,6 +70,16 @@ def test_a_file_becomes_a_list_that_can_be_searched(settings: Settings, tmp_path
     )
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--country", "XXX"), ("--country", "zz"), ("--birth-date", "1970-13-01"), ("--birth-date", "x")],
+)
+def test_a_search_for_what_is_no_country_or_date_is_refused(settings: Settings, option: str, value: str) -> None:
+    done = run(settings, "search", "Maria Musterfrau", option, value)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{value} is no {'country' if option == '--country' else 'date'}" in done.stderr
+
+
 def test_versions_count_and_each_is_in_the_audit_trail(settings: Settings, tmp_path: Path) -> None:
     file = tmp_path / "l.jsonl"
     for entities in ((WIDGETS,), (WIDGETS, MARIA)):

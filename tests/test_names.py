@@ -117,6 +117,17 @@ def test_a_country_raises_or_lowers_the_score_a_little() -> None:
     assert only(INDEX, asked("Acme Trading GmbH", countries=("DE",))).score == 1.0
 
 
+def test_the_country_of_an_identifier_that_is_the_same_agrees_whatever_the_addresses_say() -> None:
+    number = (Identifier("registration", "HE 900417", "CY"),)
+    index = index_of(replace(company("Quartz"), countries=("BY",), identifiers=number))
+    sought = replace(asked("Somebody Else", countries=("CY",)), identifiers=number)
+    match = only(index, sought)
+    assert match.country_agrees is True
+    assert explain(match) == "country CY agrees +0.02; identifier HE900417 is the same"
+    elsewhere = replace(sought, identifiers=(Identifier("registration", "HE 900417"),))
+    assert only(index, elsewhere).country_agrees is False
+
+
 def test_a_country_can_lift_a_name_over_the_cutoff_but_not_to_one() -> None:
     near = asked("Akme Trading")
     score = only(INDEX, near).score

@@ -23,6 +23,8 @@ from app.secrets import SecretsMissing, secrets_of
 from app.settings import Settings
 from app.store.lists import ListVersion
 from app.store.trail import SYSTEM_TENANT, act
+from app.watchlists.countries import table
+from app.watchlists.dates import one_date
 from app.watchlists.download import Validators, fetch
 from app.watchlists.reading import ReadList, check_plausible, read
 from app.watchlists.refusal import ListRefused
@@ -348,7 +350,13 @@ def search(config: str | None, asked: Sought, as_json: bool) -> None:
 
 def _query(asked: Sought) -> Query:
     schema: EntitySchema | None = {True: "Person", False: "Organization", None: None}[asked.person]
-    where = None if asked.country is None else asked.country.upper()
+    where = None if asked.country is None else table().code(asked.country)
+    if asked.country is not None and not where:
+        raise Stopped(f"{printable(asked.country)} is no country; give its code, such as DE", UNREADABLE)
+    if asked.birth_date is not None and one_date(asked.birth_date) != asked.birth_date:
+        raise Stopped(
+            f"{printable(asked.birth_date)} is no date; write it as 1970-03-02, or 1970-03 or 1970", UNREADABLE
+        )
     identifiers = () if asked.identifier is None else (Identifier("other", asked.identifier, where),)
     return Query(
         (prepare(asked.name, schema),), asked.person, () if where is None else (where,), asked.birth_date, identifiers
