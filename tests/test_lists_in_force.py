@@ -60,7 +60,7 @@ def test_a_list_swapped_a_hundred_times_under_load_fails_no_request(tmp_path: Pa
         assert sum(await asyncio.gather(*asking)) > SWAPS
         assert len(seen) > 2
         # What was mapped for earlier versions is let go of.
-        assert len(mapped_lists("self")) <= 2
+        assert len([file for file in mapped_lists("self") if file.startswith(str(tmp_path))]) <= 2
 
     Lists(tmp_path).run(work)
 

@@ -25,7 +25,7 @@ class ListVersion(Struct, frozen=True):
 
     number: counts from 1 for each list.  source: the address or file it came from.  format: of that file.
     published: the date that the list says of itself.  content_sha256: of what was read.  snapshot: SHA-256 of the
-    compiled snapshot, `size` bytes in all, readable by engines of that format (`engine`).
+    compiled snapshot, `size` bytes in all.  engine: core.snapshot.ENGINE of what compiled it, or 1, not noted.
     added_ms: when this version came.  checked_ms: when it was last found to be the newest.
     validators: JSON of what the next conditional request sends.
     """
