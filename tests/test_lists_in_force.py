@@ -14,8 +14,11 @@ from service import Client, Crowd, example, serving, wait_until
 from test_cli_watchlist import run
 from test_dispositions import SOON, bring
 
+from app.evidence import publishing
 from app.evidence.lists import ListsInForce
+from app.evidence.publishing import content_of, publish_demo
 from app.store.base import StoreUnavailable
+from app.watchlists import demo
 
 SWAPS = 100
 
@@ -210,6 +213,19 @@ def test_files_of_versions_long_gone_are_removed(tmp_path: Path) -> None:
         assert not old.exists()
         assert foreign.exists()
         assert len(list(folder.glob("*.names"))) == 1
+
+    Lists(tmp_path).run(work)
+
+
+def test_the_demo_list_is_read_once_and_known_again_by_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(lists: Lists) -> None:
+        made = await publish_demo(lists.store, "tests")
+        assert made is not None
+        assert made.content_sha256 == content_of([Path(demo.__file__).with_name("demo.jsonl")])
+        monkeypatch.setattr(publishing, "read_demo", None)
+        assert await publish_demo(lists.store, "tests") is None
 
     Lists(tmp_path).run(work)
 

@@ -14,7 +14,7 @@ from app.evidence.loaded import DEMO, version_text
 from app.ids import now_ms
 from app.store.lists import Lists, ListVersion
 from app.store.trail import SYSTEM_TENANT, act
-from app.watchlists.demo import read_demo
+from app.watchlists.demo import demo_sha256, read_demo
 from app.watchlists.reading import ReadList
 from core.names import NameIndex
 from core.snapshot import ENGINE
@@ -109,11 +109,11 @@ async def _put(store: Lists, version: ListVersion, snapshot: bytes, actor: str) 
 
 async def publish_demo(store: Lists, actor: str) -> ListVersion | None:
     """Bring the packaged list of invented names into force, unless it is; None where it was."""
-    read = await asyncio.to_thread(read_demo)
-    content = sha256(repr(read.entities).encode()).digest()
+    content = demo_sha256()
     known = {one.name: one for one in await store.lists()}.get(DEMO)
     if known is not None and (known.content_sha256, known.engine) == (content, ENGINE):
         return None
+    read = await asyncio.to_thread(read_demo)
     return await publish(
         store, DEMO, read, title="Invented names, to try it out", source="package", content_sha256=content, actor=actor
     )
