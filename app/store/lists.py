@@ -92,6 +92,11 @@ class Disposition(Struct, frozen=True):
     ended_by: str | None = None
 
 
+def columns_of(kind: type[Struct]) -> str:
+    """The columns that rows of this kind are read from and written to: its fields, in their order."""
+    return ", ".join(kind.__struct_fields__)
+
+
 class Lists(Protocol):
     """Watchlists and dispositions. Every method raises StoreUnavailable as those of `Store` do; what it changes and the
     act that tells of it are committed together."""
