@@ -5,7 +5,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 cdef enum:
     LAYOUT = 1                       # raised whenever an array changes its meaning
 
-cdef enum:                           # the arrays, in the order they stand: a new one comes last, an old one stays, empty
+cdef enum:                           # the arrays, as they stand; a new one comes last, an old one stays, empty
     LETTERS                          # uint8: of all words, one after the other
     WORDS                            # ListedWord, by word
     POSTING_STARTS                   # uint32, by word
