@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -181,10 +182,23 @@ def publisher() -> Iterator[tuple[type[Publisher], str]]:
     class Own(Publisher):
         pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Own)
+    with _answering(Own) as url:
+        yield Own, url
+
+
+@contextmanager
+def published(content: bytes) -> Iterator[str]:
+    """The address under which it is published."""
+    with _answering(type("Own", (Publisher,), {"content": content})) as url:
+        yield url
+
+
+@contextmanager
+def _answering(handler: type[Publisher]) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    yield Own, f"http://127.0.0.1:{server.server_address[1]}/list.jsonl"
+    yield f"http://127.0.0.1:{server.server_address[1]}/list.jsonl"
     server.shutdown()
     server.server_close()
     thread.join()

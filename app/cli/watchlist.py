@@ -18,7 +18,7 @@ from app.cli.opening import Kept, cover, with_store
 from app.cli.output import Output, complain, write_json, write_rows
 from app.evidence.lists import SnapshotGone, open_version
 from app.evidence.loaded import DEMO, version_text
-from app.evidence.publishing import Overtaken, content_of, publish
+from app.evidence.publishing import Overtaken, check, content_of, publish
 from app.secrets import SecretsMissing, secrets_of
 from app.settings import Settings
 from app.store.lists import ListVersion
@@ -141,12 +141,14 @@ async def _updated(store: Kept, source: Source, known: ListVersion | None, force
     except (FetchFailed, ListRefused, Overtaken) as error:
         kept = "no list is in force" if known is None else f"version {version_text(known)} stays in force"
         return {**told, "outcome": "failed", "detail": f"{error}; {kept}"}
+    except (SnapshotGone, SnapshotDamaged, SnapshotOutdated) as error:
+        return {**told, "outcome": "failed", "detail": f"{error}; --force fetches the list even if it is unchanged"}
     return {**told, "outcome": "updated", **_told(version, made)}
 
 
 async def _checked(store: Kept, known: ListVersion, validators: bytes) -> dict[str, object]:
-    await store.check_list(known.name, known.number, ids.now_ms(), validators)
-    return {"outcome": "unchanged", "version": version_text(known)}
+    recompiled = await check(store, known, validators, ACTOR)
+    return {"outcome": "unchanged", "version": version_text(known), "recompiled": recompiled}
 
 
 def _told(version: ListVersion, made: ReadList) -> dict[str, object]:
@@ -165,7 +167,8 @@ def _say(told: dict[str, object]) -> None:
         return
     with Output() as out:
         if outcome == "unchanged":
-            out.write(f"{name}: unchanged, version {told['version']}\n")
+            again = ", compiled again for this version of the service" if told["recompiled"] else ""
+            out.write(f"{name}: unchanged, version {told['version']}{again}\n")
             return
         out.write(
             f"{name}: version {told['version']} with {told['entities']:,} entries and {told['names']:,} names is in "
