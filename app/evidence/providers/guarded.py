@@ -130,7 +130,8 @@ class Guarded:
         """End every call under way as late, and wait for the questions they belong to."""
         now = asyncio.get_running_loop().time()
         for call in self._calls:
-            call.reschedule(now)
+            if not call.expired():
+                call.reschedule(now)
         if self._under_way:
             await asyncio.wait(self._under_way)
 
