@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ssl
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import msgspec
 import pytest
 import trustme
@@ -31,7 +33,7 @@ from strategies import profiles
 
 from app import wire
 from app.evidence.base import Findings
-from app.evidence.providers.base import Provided
+from app.evidence.providers.base import Provided, ProviderFailed
 from app.evidence.providers.collection import External
 from app.facts import ExternalFacts
 
@@ -129,6 +131,28 @@ def test_a_fault_on_the_wire_scores_as_no_provider_does(name: str, tmp_path: Pat
     external = outcome(tmp_path, FakeProvider(FAULTS[name][0]))
     assert external.degraded
     assert score(business(), external.facts).record() == score(business(), None).record()
+
+
+@pytest.mark.parametrize("name", ["status 503", "silence", "a gigabyte not announced", "NaN", "a reset"])
+def test_nothing_of_a_failure_stays_until_garbage_is_collected(name: str, tmp_path: Path) -> None:
+    """With its buffers that would be as much as an answer may have, times all questions asked till then."""
+    server = FakeProvider(FAULTS[name][0])
+
+    def left() -> list[object]:
+        return [one for one in gc.get_objects() if isinstance(one, ProviderFailed | aiohttp.ClientResponse)]
+
+    async def scenario() -> None:
+        async with server, providers(tmp_path, described(server)) as asked:
+            assert (await asked.gather(business())).degraded
+            async with asyncio.timeout(5):
+                await until(lambda: not left())
+
+    gc.collect()
+    gc.disable()
+    try:
+        run(scenario)
+    finally:
+        gc.enable()
 
 
 def test_a_redirection_is_not_followed(tmp_path: Path) -> None:
