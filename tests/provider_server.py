@@ -81,17 +81,17 @@ async def good(exchange: Exchange) -> None:
 
 @dataclass
 class FakeProvider:
-    """Answers every request by `behaviour`. connections, requests: those that came."""
+    """Answers every request by `behaviour`. connections, requests: those that came.  port: 0 for any that is free."""
 
     behaviour: Behaviour = good
     tls: ssl.SSLContext | None = None
     host: str = "127.0.0.1"
     requests: list[Exchange] = field(default_factory=list)
     connections: int = 0
+    port: int = 0
     busy: int = 0
     busiest: int = 0
     sent_bytes: int = 0
-    port: int = 0
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _server: asyncio.Server | None = None
 
@@ -100,7 +100,7 @@ class FakeProvider:
         return f"{'https' if self.tls else 'http'}://{self.host}:{self.port}"
 
     async def __aenter__(self) -> FakeProvider:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self.tls)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self.tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
