@@ -90,7 +90,7 @@ class Measured(Struct, frozen=True):
 
 class Report(Struct, frozen=True):
     machine: Machine
-    seconds: float
+    seconds: int
     rounds: int
     asked_per_s: float
     measured: list[Measured]
@@ -219,7 +219,7 @@ def profile(business: dict[str, str]) -> bytes:
 # ---------------------------------------------------------------- measuring
 
 
-def measure(faults: Sequence[str], seconds: float, rounds: int, per_s: float) -> list[Measured]:
+def measure(faults: Sequence[str], seconds: int, rounds: int, per_s: float) -> list[Measured]:
     folder = Path(tempfile.mkdtemp(prefix="kyb-providers-"))
     try:
         bodies = folder / "bodies.ndjson"
@@ -249,7 +249,7 @@ def measure(faults: Sequence[str], seconds: float, rounds: int, per_s: float) ->
 
 
 def measure_fault(
-    fault: str, asking: Service, plain: Service, bodies: Path, field: str, seconds: float, rounds: int, per_s: float
+    fault: str, asking: Service, plain: Service, bodies: Path, field: str, seconds: int, rounds: int, per_s: float
 ) -> Measured:
     beside: list[Round] = []
     without: list[Round] = []
@@ -275,7 +275,7 @@ def measure_fault(
     )
 
 
-def saturate(service: Service, bodies: Path, seconds: float) -> Round:
+def saturate(service: Service, bodies: Path, seconds: int) -> Round:
     return wrk(f"http://{HOST}:{service.port}/v1/assessments?dry_run=true", "POST", bodies, seconds, CONNECTIONS)
 
 
@@ -313,7 +313,7 @@ def table(report: Report) -> Table:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--seconds", type=float, default=2.0, help="of one measurement (default 2)")
+    parser.add_argument("--seconds", type=int, default=2, help="of one measurement (default 2)")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each fault and side (default 3)")
     parser.add_argument("--asked", type=float, default=100.0, help="requests a second that need it (default 100)")
     parser.add_argument("--only", action="append", choices=list(CATALOGUE), help="measure this fault; may be repeated")
