@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from app import ids
+from app.audit.aside import REMOVED
 from app.cli import setup
 from app.cli.exits import CONFIG_REFUSED, FAILED, UNREADABLE, Stopped, printable
 from app.cli.opening import Kept, cover, with_store
@@ -249,11 +250,14 @@ def add(config: str | None, asked: Addition, as_json: bool) -> None:
 def remove(config: str | None, name: str) -> None:
     """Take a list out of force."""
     settings = setup.settings(config, {}).settings
-    told = act(SYSTEM_TENANT, "watchlist.removed", ACTOR, list=name)
+    told = act(SYSTEM_TENANT, REMOVED, ACTOR, list=name)
     if not _with_store(settings, lambda store: store.drop_list(name, told)):
         raise Stopped(f"there is no list {name}; `kyb watchlist list` shows those there are", FAILED)
     with Output() as out:
-        out.write(f"{printable(name)} is no longer in force, in every pod within a minute\n")
+        out.write(
+            f"{printable(name)} is no longer in force, in every pod within a minute; then `kyb watchlist rescreen "
+            f"{printable(name)}` assesses anew the businesses whose screening names it\n"
+        )
 
 
 def _name_of(file: str) -> str:
