@@ -12,6 +12,7 @@ from app import __version__, errors, wire
 from app.api import docs, openapi
 from app.api.assessments import Assessments
 from app.api.audit import AuditTrail
+from app.api.debug import Debug
 from app.api.dispositions import DispositionsOf
 from app.api.keys import KeyRing
 from app.api.match import Matching
@@ -37,6 +38,7 @@ from app.edge.headers import protective_headers
 from app.edge.pages import ForThisMachine, OpenToPages
 from app.edge.rates import Rates
 from app.edge.request import Bodies, Request
+from app.edge.stopping import when_told_to_stop
 from app.errors import KINDS, ProblemKind, ProblemTable
 from app.ids import Uuid7
 from app.keys import Keyring, Keys
@@ -46,6 +48,7 @@ from app.limits.limiter import Limiter
 from app.neighbours import Store, Tiers, breakers_of, make_store
 from app.overrides import Overrides
 from app.profiles import read_profile
+from app.profiling.heap import Heap
 from app.resilience.batcher import Overloaded
 from app.resilience.deadline import Deadline, DeadlineExceeded
 from app.secrets import Secrets, secrets_of
@@ -89,6 +92,8 @@ def create_app(settings: Settings) -> Application:
 
     Raises BudgetTooSmall, SecretsMissing, and what `registry.select` raises for a model that cannot be used.
     """
+    # First, so that what is traced from the start is everything that is made here.
+    heap = Heap(settings.monitoring.trace_allocations)
     secrets = secrets_of(settings)
     store = make_store(settings)
     tiers = Tiers(settings)
@@ -111,6 +116,7 @@ def create_app(settings: Settings) -> Application:
     set_aside = DispositionsOf(Namesakes(records, store, parts.dispositions, Uuid7()))
     ring = KeyRing(keys)
     trail = AuditTrail(store)
+    debug = Debug(heap, notes.note)
     within = partial(bounded, deadline)
     described: dict[str, Answer] = {}
     endpoints: dict[str, dict[str, Endpoint]] = {
@@ -132,6 +138,9 @@ def create_app(settings: Settings) -> Application:
         "/v1/keys/{id}/rotate": {"POST": within(ring.rotate)},
         "/v1/audit": {"GET": within(trail.list)},
         "/v1/audit/checkpoints": {"GET": within(trail.checkpoints)},
+        "/debug/pprof/goroutine": {"GET": debug.goroutine},
+        "/debug/pprof/heap": {"GET": debug.heap},
+        "/debug/pprof/profile": {"GET": debug.profile},
         "/problems/{slug}": {"GET": problem},
         "/health": {"GET": health(__version__, [*breakers_of(store, tiers), *parts.providers.breakers], lists)},
         "/openapi.json": {"GET": fixed(described, "/openapi.json")},
@@ -149,6 +158,7 @@ def create_app(settings: Settings) -> Application:
         keyring.start()
         checkpoints.start()
         described.update(await _description(assessor, server.url))
+        when_told_to_stop(debug.stop)
         # Everything made so far lives as long as the process: the collector need not walk it again.
         gc.collect()
         gc.freeze()
