@@ -415,7 +415,9 @@ class MatchQuery(Query, frozen=True):
 
 
 class HeapQuery(Query, frozen=True):
-    seconds: Annotated[int, Meta(ge=1, le=60, description="how long allocations are traced")] = 1
+    seconds: Annotated[
+        int, Meta(ge=1, le=10, description="how long; a request takes about three times as much CPU")
+    ] = 1
     top: Annotated[int, Meta(ge=1, le=1000, description="how many places at most")] = 50
 
 

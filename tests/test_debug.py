@@ -114,7 +114,7 @@ def test_each_answer_says_which_worker_it_is_of(tmp_path: Path) -> None:
         ("profile?seconds=1&seconds=2", "/query/seconds"),
         ("profile?format=svg", "/query/format"),
         ("profile?debug=1", "/query/debug"),
-        ("heap?seconds=61", "/query/seconds"),
+        ("heap?seconds=11", "/query/seconds"),
         ("heap?top=0", "/query/top"),
         ("heap?format=html", "/query/format"),
         ("goroutine?debug=2", "/query/debug"),
@@ -139,7 +139,7 @@ def test_one_at_a_time_and_the_second_is_told_when_to_come_back(house: Service) 
     assert house.client().get("/debug/pprof/heap").status == 200
 
 
-@pytest.mark.parametrize("what", ["profile?seconds=60", "heap?seconds=60"])
+@pytest.mark.parametrize("what", ["profile?seconds=60", "heap?seconds=10"])
 def test_a_caller_who_goes_away_leaves_nothing_running(house: Service, what: str) -> None:
     (worker,) = house.workers()
     with begun(house, what):
