@@ -101,7 +101,7 @@ class Pool:
 
     def __init__(self) -> None:
         self.took_s: list[float] = []
-        self._idle: list[Caller] = []
+        self._idle: deque[Caller] = deque()
         self._late: deque[float] = deque()
         self._quiet = asyncio.Event()
 
@@ -128,8 +128,9 @@ class Pool:
             if due > time.perf_counter():
                 await asyncio.sleep(TICK_S)
                 continue
+            # The one that waited longest, since the server ends what is idle.
             if self._idle:
-                self._idle.pop().ask(due)
+                self._idle.popleft().ask(due)
             else:
                 self._late.append(due)
             sent += 1

@@ -213,7 +213,7 @@ def test_where_py_spy_cannot_be_a_thread_samples(
     monkeypatch.setattr(cpu, "Beside", lambda: Beside(Path("/nowhere/py-spy")))
     samples = asyncio.run(cpu.sampled(1))
     assert samples.sampler == "a thread of the process"
-    assert seen(samples.stacks, "busy") > 20
+    assert seen(samples.stacks, "busy") > 5
     # What only waits is not counted.
     assert seen(samples.stacks, "busy") > 0.5 * sum(samples.stacks.values())
     assert "/nowhere/py-spy" in caplog.text
