@@ -440,6 +440,21 @@ class MatchQuery(Query, frozen=True):
     ) = None
 
 
+class HeapQuery(Query, frozen=True):
+    seconds: Annotated[
+        int, Meta(ge=1, le=10, description="how long; a request takes about three times as much CPU")
+    ] = 1
+    top: Annotated[int, Meta(ge=1, le=1000, description="how many places at most")] = 50
+
+
+class ProfileQuery(Query, frozen=True):
+    seconds: Annotated[int, Meta(ge=1, le=60, description="how long samples are taken")] = 10
+    format: Annotated[
+        wire.ProfileFormat,
+        Meta(description="`html`: a page with a flame graph; `speedscope`: a file for speedscope.app"),
+    ] = "html"
+
+
 class RotateQuery(Query, frozen=True):
     overlap_s: Annotated[
         int,

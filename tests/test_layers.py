@@ -26,6 +26,7 @@ LAYERS = [
     "app.faults",
     "app.profiles",
     "app.telemetry",
+    "app.profiling",
     "app.resilience",
     "app.store",
     "app.audit",
