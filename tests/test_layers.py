@@ -45,6 +45,7 @@ LAYERS = [
     "app.api",
     "app.neighbours",
     "app.assembly",
+    "app.doctor",
     "app.main",
     "app.server",
     "app.cli",
