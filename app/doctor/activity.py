@@ -57,7 +57,8 @@ SELECT count(*) AS transactions, extract(epoch FROM max(clock_timestamp() - prep
 FROM pg_prepared_xacts WHERE database = current_database()"""
 
 _WAITING = """\
-SELECT l.pid, l.mode, l.locktype, c.relname, a.application_name, a.query, array_to_string(pg_blocking_pids(l.pid), ' ') AS blockers,
+SELECT l.pid, l.mode, l.locktype, c.relname, a.application_name, a.client_addr::text AS client, a.query,
+    array_to_string(pg_blocking_pids(l.pid), ' ') AS blockers,
     extract(epoch FROM clock_timestamp() - coalesce(l.waitstart, a.state_change))::float8 AS waited_s,
     count(*) OVER () AS waiting
 FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid

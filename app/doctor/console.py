@@ -31,7 +31,7 @@ class Console(asyncio.Protocol):
     """
 
     def __init__(self, connection: asyncpg.Connection) -> None:
-        # It would cut the connection when nobody holds it any more.
+        # Held, since it cuts its connection when nobody holds it any more.
         self._opener = connection
         self._transport: asyncio.Transport = connection._transport  # type: ignore[attr-defined]
         self._transport.set_protocol(self)
@@ -59,7 +59,7 @@ class Console(asyncio.Protocol):
             return await self._answer
 
     def close(self) -> None:
-        self._transport.abort()
+        self._opener.terminate()
 
     def data_received(self, data: bytes) -> None:
         self._received += data
