@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import tempfile
-import threading
 from pathlib import Path
 
 from app.assembly import lists_folder
@@ -167,11 +166,12 @@ def _threads(settings: Settings, groups: ControlGroups) -> Finding:
     limit = min(allowed, default=None)
     if limit is None:
         return ok("threads", f"no limit known; about {needed:,} needed", needed=needed)
-    now = used or threading.active_count()
-    seen = f"{limit:,} processes and threads allowed, {now:,} there; about {needed:,} needed"
-    verdict: Verdict = "wrong" if limit < needed else "look" if limit < 2 * needed or now > 0.9 * limit else "ok"
+    there = f", {used:,} there" if used is not None else ""
+    seen = f"{limit:,} processes and threads allowed{there}; about {needed:,} needed"
+    tight = limit < 2 * needed or (used or 0) > 0.9 * limit
+    verdict: Verdict = "wrong" if limit < needed else "look" if tight else "ok"
     remedy = f"Raise the limit to {2 * needed:,} or more (ulimit -u, TasksMax=, --pids-limit)."
-    return judged("threads", verdict, seen, remedy, limit=limit, used=now, needed=needed)
+    return judged("threads", verdict, seen, remedy, limit=limit, used=used, needed=needed)
 
 
 def _backlog(settings: Settings) -> Finding:
