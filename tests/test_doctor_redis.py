@@ -9,6 +9,7 @@ import pytest
 from databases import Valkey, command
 from doctored import about, examined, run, within
 from proxy import HOST
+from redis import Redis
 from service import free_port
 
 from app.doctor import redis as examination
@@ -100,6 +101,17 @@ def test_clients_against_what_the_server_and_the_fleet_may_have(redis: Valkey) -
     assert one(found(redis.url()), "clients").verdict == "ok"
     fleet = one(found(redis.url(), MAX_REPLICAS="2"), "clients")
     assert (fleet.verdict, fleet.figures["fleet"]) == ("wrong", 100)
+
+
+def test_no_connection_left_is_told_as_such(redis: Valkey) -> None:
+    with Redis.from_url(redis.url(), socket_timeout=10) as held:
+        held.ping()
+        held.config_set("maxclients", 1)
+        (shown,) = [finding for finding in found(redis.url()) if finding.verdict != "ok"]
+        held.config_set("maxclients", 10000)
+    # It says why and ends the connection, before it is asked anything: what it said is mostly lost.
+    assert shown.verdict == "wrong"
+    assert "maxclients" in shown.action
 
 
 def test_the_slow_log_tells_commands_and_none_of_their_arguments(redis: Valkey) -> None:

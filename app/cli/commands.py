@@ -470,7 +470,7 @@ kyb.add_command(watchlist)
 
 @kyb.group()
 def doctor() -> None:
-    """What goes on in database, Redis, providers and the system: each finding a line, with what to do about it.
+    """What is well and what is not: a finding a line, with what to do about it.
 
     A finding is ok, to look at, or wrong. No wait is long, also where something does not answer, and nothing shown
     holds secrets or data of businesses. It looks from where it runs, and as the user it runs as: run it in a pod.
@@ -482,7 +482,9 @@ def doctor() -> None:
 @_config
 @click.pass_context
 def doctor_db(context: click.Context, as_json: bool, config: str | None) -> None:
-    """Sessions, long transactions, locks and who holds them, slow statements, connections against the budget, sizes,
+    """Look at the database.
+
+    Sessions, long transactions, locks and who holds them, slow statements, connections against the budget, sizes,
     dead rows, schema, replication; of the embedded database its file, log, soundness and lock.
 
     PostgreSQL is asked at DATABASE_DIRECT_URL where there is one, and with DB_POOLER=pgbouncer PgBouncer's console too.
@@ -497,7 +499,9 @@ def doctor_db(context: click.Context, as_json: bool, config: str | None) -> None
 @_config
 @click.pass_context
 def doctor_redis(context: click.Context, as_json: bool, config: str | None) -> None:
-    """Latency, clients, memory and what happens when it is full, hit rate, evictions, keys, the slow log.
+    """Look at Redis.
+
+    Latency, clients, memory and what happens when it is full, hit rate, evictions, keys, the slow log.
 
     To see whether it takes writes, a key of its own is written that ends after a second.
     """
@@ -511,7 +515,9 @@ def doctor_redis(context: click.Context, as_json: bool, config: str | None) -> N
 @_config
 @click.pass_context
 def doctor_providers(context: click.Context, as_json: bool, config: str | None) -> None:
-    """Each external provider: how long it takes to connect, for TLS and to a first byte, its certificate, its settings.
+    """Look at the external providers.
+
+    Of each, how long it takes to connect, for TLS and to a first byte, its certificate, its settings.
 
     Nothing of any business is asked and no secret is sent: the only request is a HEAD of the root.
     """
@@ -525,7 +531,9 @@ def doctor_providers(context: click.Context, as_json: bool, config: str | None) 
 @_config
 @click.pass_context
 def doctor_limits(context: click.Context, as_json: bool, config: str | None) -> None:
-    """What the system allows against what the settings need: open files, CPU, memory, threads, backlog, ports, room for
+    """Look at what the system allows.
+
+    Against what the settings need: open files, CPU, memory, threads, backlog, ports, room for
     files, and whether the clocks agree."""
     from app.cli import doctor
 

@@ -14,7 +14,7 @@ from asyncpg.connect_utils import SessionAttribute
 
 from app import ids
 from app.doctor import activity, pgbouncer, space, statements
-from app.doctor.findings import Finding, judged, look, ok, refused, time_text, wrong
+from app.doctor.findings import Finding, judged, look, ok, refused, time_text, worst, wrong
 from app.doctor.reaching import Unknown, looked_up
 from app.doctor.session import QUESTION_S, Session
 from app.settings import Settings
@@ -54,7 +54,7 @@ async def _examine(settings: Settings, findings: list[Finding]) -> None:
     pooled = database.pooler == "pgbouncer"
     if pooled:
         findings += await pgbouncer.examined(settings, CONNECT_S)
-        if database.direct_url is not None:
+        if database.direct_url is not None and worst(findings) != "wrong":
             findings += await _through_the_pooler(database.url)
     url = database.direct_url or database.url
     setting = "DATABASE_DIRECT_URL" if database.direct_url else "DATABASE_URL"
@@ -125,20 +125,21 @@ async def _known(url: str) -> tuple[list[tuple[str, int]], list[str]]:
     """The hosts of a URL that have an address, with their ports, and what is wrong with the others."""
     parts = urlsplit(url)
     places = parts.netloc.rpartition("@")[2] or parse_qs(parts.query).get("host", [""])[-1]
-    known: list[tuple[str, int]] = []
-    problems: list[str] = []
-    for place in places.split(","):
-        if place.startswith(("/", "%2F", "%2f")):
-            continue
-        host, _, port = place.rpartition(":") if place.rpartition(":")[2].isdigit() else (place, "", "")
-        host = host.strip("[]")
-        try:
-            await looked_up(host, int(port or _DEFAULT_PORT), LOOK_UP_S)
-        except Unknown as unknown:
-            problems.append(str(unknown))
-        else:
-            known.append((host, int(port or _DEFAULT_PORT)))
-    return known, problems
+    hosts = [_host(place) for place in places.split(",") if not place.startswith(("/", "%2F", "%2f"))]
+    asked = await asyncio.gather(*[looked_up(*host, LOOK_UP_S) for host in hosts], return_exceptions=True)
+    answers = list(zip(hosts, asked, strict=True))
+    return (
+        [host for host, answer in answers if not isinstance(answer, BaseException)],
+        [str(answer) for _, answer in answers if isinstance(answer, Unknown)],
+    )
+
+
+def _host(place: str) -> tuple[str, int]:
+    """Name and port of `name`, `name:port`, `[::1]` or `[::1]:port`."""
+    name, _, port = place.rpartition(":")
+    if not port.isdigit():
+        name, port = place, str(_DEFAULT_PORT)
+    return name.strip("[]"), int(port)
 
 
 def _unanswered(about: str, error: BaseException) -> Finding:

@@ -116,6 +116,11 @@ def _away(place: str, error: Exception, connected: bool) -> Finding:
         return wrong(
             "connection", f"{place} does not let this user in", "Check user and password of REDIS_URL, and its ACL."
         )
+    if "max number of clients" in str(error):
+        remedy = "Raise maxclients, or lower REDIS_POOL_SIZE or MAX_REPLICAS."
+        return wrong("clients", f"{place} has no connection left", remedy)
+    if isinstance(error, ResponseError):
+        return wrong("connection", f"{place} refuses: {sentence(str(error))}", "Check the ACL of REDIS_URL's user.")
     if isinstance(error, TimeoutError):
         what = "does not answer any more" if connected else f"does not answer within {time_text(CONNECT_S)}"
         return wrong(
@@ -125,12 +130,14 @@ def _away(place: str, error: Exception, connected: bool) -> Finding:
         )
     # The driver's words may repeat the whole address; the system's do not.
     cause = error if isinstance(error, OSError) else error.__cause__ or error.__context__
-    number = cause.errno if isinstance(cause, OSError) else None
-    words = os.strerror(number) if number and number > 0 else ("it broke the connection" if connected else "")
+    number = (cause.errno if isinstance(cause, OSError) else None) or 0
+    if number > 0 and not isinstance(cause, ConnectionResetError | BrokenPipeError):
+        words = sentence(os.strerror(number))
+        return wrong("connection", f"{place} cannot be reached: {words}", "Check REDIS_URL, and that it runs.")
     return wrong(
         "connection",
-        f"{place} cannot be reached{f': {sentence(words)}' if words else ''}",
-        "Check REDIS_URL, and that it runs.",
+        f"{place} ended the connection{'' if connected else ' as soon as it was made'}",
+        "See its log: it may have no connection left (maxclients), want TLS (rediss://), or be about to stop.",
     )
 
 
