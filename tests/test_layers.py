@@ -48,6 +48,7 @@ LAYERS = [
     "app.neighbours",
     "app.assembly",
     "app.metering",
+    "app.doctor",
     "app.main",
     "app.server",
     "app.cli",
