@@ -17,17 +17,22 @@ from app.neighbours import Store, Tiers, make_providers
 from app.records import Records
 from app.registry import Registry, select
 from app.settings import Settings
+from app.telemetry.cells import Cells
+from app.telemetry.meters import Meters
+from app.telemetry.outcomes import Outcomes
 
 
 class Assembly:
     """Registry, records, evidence and assessor on one store.
 
+    meters: of what they do; without them nobody sees it.
     Raises what `registry.select` raises for a model that cannot be used.
     """
 
-    def __init__(self, settings: Settings, store: Store, tiers: Tiers) -> None:
+    def __init__(self, settings: Settings, store: Store, tiers: Tiers, meters: Meters | None = None) -> None:
         self._settings = settings
         self._store = store
+        meters = meters or Meters(Cells())
         timeout_s = settings.database.timeout
         self.registry = Registry(select(settings.model))
         model = self.registry.active.model
@@ -44,12 +49,14 @@ class Assembly:
         )
         self.dispositions = Dispositions(store, tiers.of_dispositions(), timeout_s)
         self.providers = make_providers(settings, tiers)
+        self.gatherer = Gatherer(self.lists, self.dispositions, self.providers, meters)
         self.assessor = Assessor(
             self.registry,
-            Gatherer(self.lists, self.dispositions, self.providers),
+            self.gatherer,
             store,
             self.records,
             Uuid7(),
+            Outcomes(meters, self.registry.active),
             commit_timeout_s=timeout_s,
             batch_timeout_s=settings.server.request_deadline,
             item_limit_bytes=settings.server.body_limit,

@@ -20,6 +20,7 @@ from app.records import RENDERER_VERSION, Answer, Record, Recorded, Records
 from app.registry import Registry
 from app.resilience.deadline import Deadline
 from app.store.base import Receipt, Row, Store
+from app.telemetry.outcomes import Outcomes
 from core import ENGINE_VERSION
 from core.scorer import Assessed
 from core.validity import ProfileInvalid
@@ -62,6 +63,7 @@ class Scored(Struct, frozen=True):
 class Assessor:
     """Assesses profiles and reads assessments back.
 
+    outcomes: counts what they came to.
     today: the proleptic ordinal of the day (UTC) that ages are counted to.
     commit_timeout_s, batch_timeout_s: how long the commit of one row, or of a batch, is waited for.
     item_limit_bytes: the most that one item of a batch may hold.
@@ -74,6 +76,7 @@ class Assessor:
         store: Store,
         records: Records,
         ids: Uuid7,
+        outcomes: Outcomes,
         *,
         commit_timeout_s: float,
         batch_timeout_s: float,
@@ -85,6 +88,7 @@ class Assessor:
         self.store = store
         self.records = records
         self.ids = ids
+        self.outcomes = outcomes
         self._commit = Deadline(commit_timeout_s)
         self._batch_commit = Deadline(batch_timeout_s)
         self._item_limit_bytes = item_limit_bytes
@@ -113,6 +117,7 @@ class Assessor:
             raise _refused(invalid) from None
         business_id = _encode_json(profile.business.id)
         if dry_run:
+            self.outcomes.dry_run(assessed)
             return Reply(None, Answer(None, business_id, assessed, gathered).render(full))
         row = self._row(tenant_id, profile, body, assessed, gathered)
         answer = Answer(row.id, business_id, assessed, gathered)
@@ -125,6 +130,7 @@ class Assessor:
             earlier = await self._commit.run(self.store.add((row,), receipt, actor=actor))
             if earlier is not None:
                 return await self._repeat(earlier)
+        self.outcomes.recorded(assessed)
         self.records.keep(Recorded(row, None, told) if full else Recorded(row, told))
         return Reply(row.id, told)
 
@@ -166,7 +172,9 @@ class Assessor:
     async def record_each(self, scored: Scored, *, actor: str) -> list[Answer | Exception]:
         """Record the rows of a batch; the outcomes as they are after that. One that fails, fails alone."""
         errors = iter(await self._batch_commit.run(self.store.add_each(scored.rows, actor=actor)))
-        return [_settled(o, next(errors)) if isinstance(o, Answer) else o for o in scored.outcomes]
+        outcomes = [_settled(o, next(errors)) if isinstance(o, Answer) else o for o in scored.outcomes]
+        self._count(outcomes)
+        return outcomes
 
     async def record_together(
         self, tenant_id: str, scored: Scored, keyed: Keyed, full: bool, body: bytes, *, actor: str
@@ -174,7 +182,15 @@ class Assessor:
         """Record a batch under its key, all of it or nothing; the receipt of the same request from before, if any."""
         ids = tuple([outcome.id if isinstance(outcome, Answer) else None for outcome in scored.outcomes])
         receipt = self._receipt(tenant_id, keyed, 200, ids, full, body, scored.as_of)
-        return await self._batch_commit.run(self.store.add(scored.rows, receipt, actor=actor))
+        earlier = await self._batch_commit.run(self.store.add(scored.rows, receipt, actor=actor))
+        if earlier is None:
+            self._count(scored.outcomes)
+        return earlier
+
+    def _count(self, outcomes: Sequence[Answer | Exception]) -> None:
+        for outcome in outcomes:
+            if isinstance(outcome, Answer):
+                self.outcomes.recorded(outcome.assessed)
 
     async def repeat_batch(self, receipt: Receipt, items: Sequence[bytes]) -> list[Answer | Exception]:
         """The outcomes of an earlier batch of the same items: those recorded from their records, the others as they are

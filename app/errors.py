@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -155,6 +155,8 @@ class Unavailable(Refusal):
 class Unauthorized(Refusal):
     """No key, or none that works. Why is never told: a guesser would learn from it."""
 
+    reason = "key"
+
     def __init__(self) -> None:
         super().__init__(
             "Send one valid API key, as `Authorization: Bearer <key>` or as `X-API-Key: <key>`, not as both."
@@ -166,6 +168,8 @@ class Unauthorized(Refusal):
 
 class Forbidden(Refusal):
     """permission: what the route asks for and the key does not hold."""
+
+    reason = "permission"
 
     def __init__(self, permission: str) -> None:
         super().__init__(f"This key does not hold the permission `{permission}`, which the request needs.")
@@ -186,6 +190,8 @@ class PageRefused(Refusal):
 class TooManyRequests(Refusal):
     """wait_s: until when the same request is refused again.  fields: the RateLimit fields of the answer."""
 
+    reason = "rate"
+
     def __init__(self, detail: str, wait_s: float, fields: Sequence[tuple[bytes, bytes]] = ()) -> None:
         super().__init__(detail)
         self.wait_s = wait_s
@@ -196,10 +202,11 @@ class TooManyRequests(Refusal):
 
 
 class Saturated(Refusal):
-    """More requests than the service works on, and those that wait have waited long enough."""
+    """More requests than the service works on. reason: queue_full, or queue_wait for one that waited long enough."""
 
-    def __init__(self, retry_after_s: int = 1) -> None:
+    def __init__(self, reason: Literal["queue_full", "queue_wait"] = "queue_full", retry_after_s: int = 1) -> None:
         super().__init__("The service has more requests than it can answer in time. Nothing was recorded. Try again.")
+        self.reason = reason
         self.retry_after_s = retry_after_s
 
     def headers(self) -> Headers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from functools import partial
+from pathlib import Path
 
 import msgspec
 
@@ -13,12 +14,14 @@ from app.api import docs, openapi
 from app.api.assessments import Assessments
 from app.api.audit import AuditTrail
 from app.api.dispositions import DispositionsOf
+from app.api.health import HealthOf
 from app.api.keys import KeyRing
 from app.api.match import Matching
+from app.api.metrics import Metrics
 from app.api.models import Models
 from app.api.operations import PROFILE_EXAMPLE
 from app.api.overrides import OverridesOf
-from app.api.pages import fixed, health, problem
+from app.api.pages import fixed, problem
 from app.api.permissions import Body, guarded
 from app.api.routes import Table
 from app.api.watchlists import Watchlists
@@ -34,15 +37,18 @@ from app.edge.admission import Admission
 from app.edge.authentication import Anyone, Authentication, Guard
 from app.edge.gate import JSON_TYPE, Answer, Application, Endpoint, Gate, Routes
 from app.edge.headers import protective_headers
+from app.edge.nearby import Nearby
 from app.edge.pages import ForThisMachine, OpenToPages
 from app.edge.rates import Rates
 from app.edge.request import Bodies, Request
 from app.errors import KINDS, ProblemKind, ProblemTable
+from app.health import ServiceHealth
 from app.ids import Uuid7
 from app.keys import Keyring, Keys
 from app.limits.allowances import Allowances
 from app.limits.census import Census
 from app.limits.limiter import Limiter
+from app.metering import Metering
 from app.neighbours import Store, Tiers, breakers_of, make_store
 from app.overrides import Overrides
 from app.profiles import read_profile
@@ -51,7 +57,14 @@ from app.resilience.deadline import Deadline, DeadlineExceeded
 from app.secrets import Secrets, secrets_of
 from app.settings import Settings
 from app.store.base import KeyBusy, KeyReused, StoreUnavailable, Unconfirmed
+from app.store.postgres.store import PostgresStore
 from app.store.trail import Checkpoint
+from app.telemetry.catalogue import METRICS
+from app.telemetry.cells import Cells
+from app.telemetry.exposition import Exposition
+from app.telemetry.meters import Meters
+from app.telemetry.process import ProcessWatch
+from app.telemetry.traffic import Traffic
 
 GC_THRESHOLD = 50_000
 """Allocations between two collections. At 10,000 connections the collector decides the throughput."""
@@ -84,8 +97,8 @@ PROBLEMS = ProblemTable().extended(
 """Every exception that a request can end with, and how the caller is told."""
 
 
-def create_app(settings: Settings) -> Application:
-    """The application of one worker.
+def create_app(settings: Settings, cells: Path | None = None) -> Application:
+    """The application of one worker. cells: the folder in which the workers of a pod keep their metrics.
 
     Raises BudgetTooSmall, SecretsMissing, and what `registry.select` raises for a model that cannot be used.
     """
@@ -93,7 +106,8 @@ def create_app(settings: Settings) -> Application:
     store = make_store(settings)
     tiers = Tiers(settings)
     server, timeout_s = settings.server, settings.database.timeout
-    parts = Assembly(settings, store, tiers)
+    meters = Meters(Cells(cells))
+    parts = Assembly(settings, store, tiers, meters)
     records, assessor, lists = parts.records, parts.assessor, parts.lists
     keyring, keys = make_keys(settings, secrets, store, tiers)
     processes = (settings.scaling.max_replicas or settings.scaling.min_replicas) * server.workers
@@ -111,6 +125,29 @@ def create_app(settings: Settings) -> Application:
     set_aside = DispositionsOf(Namesakes(records, store, parts.dispositions, Uuid7()))
     ring = KeyRing(keys)
     trail = AuditTrail(store)
+    concurrency = settings.concurrency
+    admission = Admission(concurrency.max_concurrent_requests, concurrency.max_queue, concurrency.queue_wait)
+    watch = ProcessWatch(meters, sampled=settings.monitoring.enabled, every_s=settings.monitoring.interval)
+    metering = Metering(meters)
+    metering.store(store, tiers)
+    metering.evidence(parts.gatherer, lists, parts.providers)
+    metering.edge(admission, limiter)
+    metering.audit(acts, notes, checkpoints)
+    status = ServiceHealth(
+        __version__,
+        parts.registry.active_summary,
+        server.workers,
+        store,
+        store.links if isinstance(store, PostgresStore) else {},
+        tiers.shared,
+        tiers.caches,
+        breakers_of(store, tiers),
+        lists,
+        parts.providers,
+        admission,
+    )
+    metering.health(status, __version__, store)
+    health = HealthOf(status)
     within = partial(bounded, deadline)
     described: dict[str, Answer] = {}
     endpoints: dict[str, dict[str, Endpoint]] = {
@@ -133,7 +170,11 @@ def create_app(settings: Settings) -> Application:
         "/v1/audit": {"GET": within(trail.list)},
         "/v1/audit/checkpoints": {"GET": within(trail.checkpoints)},
         "/problems/{slug}": {"GET": problem},
-        "/health": {"GET": health(__version__, [*breakers_of(store, tiers), *parts.providers.breakers], lists)},
+        "/health": {"GET": health.brief},
+        "/health/live": {"GET": health.live},
+        "/health/ready": {"GET": health.ready},
+        "/health/detailed": {"GET": health.detailed},
+        "/metrics": {"GET": Metrics(meters, Exposition(meters.cells, METRICS)).read},
         "/openapi.json": {"GET": fixed(described, "/openapi.json")},
         "/docs": {"GET": fixed(described, "/docs")},
     }
@@ -148,13 +189,16 @@ def create_app(settings: Settings) -> Application:
         await parts.open(SERVICE)
         keyring.start()
         checkpoints.start()
+        watch.start()
         described.update(await _description(assessor, server.url))
         # Everything made so far lives as long as the process: the collector need not walk it again.
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD)
+        status.phase = "ready"
 
     async def stop() -> None:
+        status.phase = "draining"
         # While the database is away each of them waits for it.
         await asyncio.gather(acts.close(), notes.stop(), keyring.stop(), limiter.close(), parts.close())
         # What they entered is to be covered, too.
@@ -162,26 +206,28 @@ def create_app(settings: Settings) -> Application:
         if census is not None:
             await census.stop()
         await asyncio.gather(tiers.close(), store.close())
+        await watch.stop()
 
     limits: dict[Body, int] = {"single": server.body_limit, "batch": server.batch_body_limit}
-    routes: Routes = Table(guarded(endpoints, limits, server.behind_tls))
     origins = server.cors_origins or ()
+    addresses = Addresses(server.trusted_proxies or ())
     guard: Guard = Anyone(DEFAULT_TENANT)
     if settings.auth.enabled:
         allowances = Allowances(settings.limits, settings.auth.failures)
-        addresses = Addresses(server.trusted_proxies or ())
         guard = Authentication((keyring,), addresses, limiter, allowances.of_address, notes.note)
-    else:
+    nearby = Nearby(guard, addresses, settings.monitoring.networks or ())
+    routes: Routes = Table(guarded(endpoints, limits, server.behind_tls, nearby))
+    if not settings.auth.enabled:
         routes = ForThisMachine(routes, origins)
     hardening = protective_headers(server.behind_tls)
-    concurrency = settings.concurrency
     gate = Gate(
         routes,
         PROBLEMS,
         guard,
         rates,
         Bodies(server.body_timeout),
-        Admission(concurrency.max_concurrent_requests, concurrency.max_queue, concurrency.queue_wait),
+        admission,
+        Traffic(meters),
         notes.note,
         hardening,
         start,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
+from typing import Any, TypeVar
 
 from app.cache.invalidation import Listener
 from app.cache.local import Local
@@ -14,6 +15,7 @@ from app.cache.redis import Shared
 from app.cache.tiers import Cache
 from app.evidence import dispositions
 from app.evidence.providers import guarded
+from app.evidence.providers.base import Provided
 from app.evidence.providers.client import Client
 from app.evidence.providers.collection import Providers
 from app.evidence.providers.guarded import Guarded
@@ -36,6 +38,7 @@ KEYS = 20_000
 KEYS_BYTES = 32 * 2**20
 
 Store = SqliteStore | PostgresStore
+V = TypeVar("V")
 
 
 def breakers_of(store: Store, tiers: Tiers) -> list[Breaker]:
@@ -79,7 +82,7 @@ class Tiers:
     """The two cache tiers: in this process, and Redis where there is one.
 
     `keys`: the first tier of keys, apart from the others so that no number of assessments pushes one out that still
-    has to be known when the database is away.
+    has to be known when the database is away.  `caches`: all that use the tiers.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -88,6 +91,7 @@ class Tiers:
         jitter = cache.ttl_jitter_percent / 100
         self.local = Local(cache.local_entries, cache.local_bytes, jitter=jitter)
         self.keys = Local(KEYS, KEYS_BYTES, jitter=jitter)
+        self.caches: list[Cache[Any]] = []
         self.shared: Shared | None = None
         self.listener: Listener | None = None
         if redis.url is not None:
@@ -105,31 +109,57 @@ class Tiers:
 
     def of_assessments(self) -> Cache[Recorded]:
         """The cache of recorded assessments."""
-        return Cache(
-            "assessment",
-            "2",
-            local=self.local,
-            shared=self.shared,
-            ttl_s=self._cache.ttl,
-            negative_ttl_s=self._cache.negative_ttl,
-            encode=Recorded.encoded,
-            decode=Recorded.decoded,
-            size=Recorded.size_bytes,
+        return self._kept(
+            Cache(
+                "assessment",
+                "2",
+                local=self.local,
+                shared=self.shared,
+                ttl_s=self._cache.ttl,
+                negative_ttl_s=self._cache.negative_ttl,
+                encode=Recorded.encoded,
+                decode=Recorded.decoded,
+                size=Recorded.size_bytes,
+            )
         )
 
     def of_dispositions(self) -> Cache[list[Disposition]]:
         """The cache of what was set aside, by business."""
-        return Cache(
-            "dispositions",
-            "1",
-            local=self.local,
-            shared=self.shared,
-            ttl_s=self._cache.ttl,
-            negative_ttl_s=self._cache.negative_ttl,
-            encode=dispositions.encoded,
-            decode=dispositions.decoded,
-            size=dispositions.size_bytes,
+        return self._kept(
+            Cache(
+                "dispositions",
+                "1",
+                local=self.local,
+                shared=self.shared,
+                ttl_s=self._cache.ttl,
+                negative_ttl_s=self._cache.negative_ttl,
+                encode=dispositions.encoded,
+                decode=dispositions.decoded,
+                size=dispositions.size_bytes,
+            )
         )
+
+    def of_provider(self, one: AnyProvider) -> Cache[Provided]:
+        """The cache of what one provider tells."""
+        return self._kept(
+            Cache(
+                f"provider.{one.name}",
+                "1",
+                local=self.local,
+                shared=self.shared,
+                ttl_s=one.ttl,
+                negative_ttl_s=self._cache.negative_ttl,
+                encode=guarded.encode,
+                decode=guarded.decode,
+                size=guarded.size_bytes,
+                claim_ttl_s=one.timeout + 1,
+                wait_s=one.timeout,
+            )
+        )
+
+    def _kept(self, cache: Cache[V]) -> Cache[V]:
+        self.caches.append(cache)
+        return cache
 
     async def open(self) -> None:
         """Connect. Redis may be away: it is tried again for as long as this runs."""
@@ -156,19 +186,7 @@ def _guarded(one: AnyProvider, settings: Settings, tiers: Tiers, client: Client,
     retry = settings.retry
     return Guarded(
         HttpJsonProvider(one, client) if isinstance(one, HttpJson) else YenteProvider(one, client),
-        Cache(
-            f"provider.{one.name}",
-            "1",
-            local=tiers.local,
-            shared=tiers.shared,
-            ttl_s=one.ttl,
-            negative_ttl_s=settings.cache.negative_ttl,
-            encode=guarded.encode,
-            decode=guarded.decode,
-            size=guarded.size_bytes,
-            claim_ttl_s=one.timeout + 1,
-            wait_s=one.timeout,
-        ),
+        tiers.of_provider(one),
         _breaker(f"provider_{one.name}", settings, guarded.BREAKING, guarded.SLOW_S),
         Retry(
             RetryBudget(max(retry.budget_percent, 1) / 100),

@@ -56,6 +56,12 @@ class Registry:
             if key not in self._packaged:
                 self._packaged[key] = load(text, key, CATALOGUE)
 
+    @property
+    def active_summary(self) -> wire.ModelSummary:
+        """The model that scores, as answers show it."""
+        model = self.active.model
+        return wire.ModelSummary(model.id, model.version, model.sha256.hex(), model.title, True)
+
     async def keep(self, store: Store) -> None:
         """Put every model at hand into the store, so that what they score can be replayed for ever."""
         for model in self._packaged.values():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, get_args
 
-Permission = Literal["read", "assess", "replay", "models", "override", "audit", "keys", "lists", "debug"]
+Permission = Literal["read", "assess", "replay", "models", "override", "audit", "keys", "lists", "debug", "monitor"]
 Role = Literal["viewer", "assessor", "analyst", "auditor", "admin"]
 
 PERMISSIONS: tuple[Permission, ...] = get_args(Permission)

@@ -39,6 +39,7 @@ from app.store.postgres.schema import database_place
 from app.store.postgres.store import START_PATIENCE_S, PostgresStore
 from app.store.sqlite import SqliteStore
 from app.store.trail import SYSTEM_TENANT, act
+from app.telemetry.cells import Folder
 from core.model import ModelRefused
 
 log = logging.getLogger(__name__)
@@ -77,14 +78,18 @@ def run(loaded: Loaded) -> None:
         respawn_failed_workers=True,
     )
     granian.on_startup(partial(announce, settings, key_file))
-    granian.serve(target_loader=partial(load_worker, settings), wrap_loader=False)
+    cells = Folder()
+    try:
+        granian.serve(target_loader=partial(load_worker, settings, cells.path), wrap_loader=False)
+    finally:
+        cells.close()
 
 
-def load_worker(settings: Settings) -> Application:
-    """The application, in the worker's own process."""
+def load_worker(settings: Settings, cells: Path) -> Application:
+    """The application, in the worker's own process. cells: where the workers of the pod keep their metrics."""
     _end_with_parent()
     logging.basicConfig(level=settings.logging.level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    return create_app(settings)
+    return create_app(settings, cells)
 
 
 def _end_with_parent() -> None:

@@ -580,11 +580,57 @@ class ModelDetail(Struct, frozen=True):
 BreakerState = Literal["closed", "open", "half_open"]
 
 
+HealthStatus = Literal["ok", "degraded", "starting", "draining"]
+
+
 class Health(Struct, frozen=True):
-    """breakers: of the neighbours that the service depends on, by name; open is one that is left alone for a while.
+    """degraded: it answers, and something is to be seen to; /health/detailed tells what."""
+
+    status: HealthStatus
+    version: str
+
+
+class Liveness(Struct, frozen=True):
+    status: Literal["alive"]
+
+
+class Readiness(Struct, frozen=True):
+    """reasons: why it takes no requests, a sentence each."""
+
+    status: Literal["ready", "not_ready"]
+    reasons: list[str] = []
+
+
+ComponentStatus = Literal["ok", "degraded", "down"]
+
+
+class Component(Struct, frozen=True, omit_defaults=True):
+    """Something that the service depends on. latency_ms: of the last probe, None where it is not probed.
+    breaker_since: RFC 3339.  figures: what it counts or measures now, by name with the unit.
+    problem: what is wrong, a sentence."""
+
+    name: str
+    status: ComponentStatus
+    problem: str | None = None
+    latency_ms: float | None = None
+    breaker: BreakerState | None = None
+    breaker_since: str | None = None
+    figures: dict[str, float] = {}
+
+
+class DetailedHealth(Struct, frozen=True):
+    """Of the process that answered; `workers` share its port.
+
+    schema: the version of the database's schema that this service works on.
     warnings: what an operator should see to, a sentence each."""
 
-    status: Literal["ok"]
+    status: HealthStatus
     version: str
-    breakers: dict[str, BreakerState] = {}
-    warnings: list[str] = []
+    model: ModelSummary
+    schema: str
+    started_at: str
+    uptime_s: float
+    process_id: int
+    workers: int
+    components: list[Component]
+    warnings: list[str]

@@ -32,6 +32,9 @@ from app.registry import Registry
 from app.resilience.breaker import Breaker
 from app.resilience.deadline import Deadline
 from app.store.access import StoredOverride
+from app.telemetry.cells import Cells
+from app.telemetry.meters import Meters
+from app.telemetry.outcomes import Outcomes
 from core.loader import load
 from core.model import Model
 
@@ -116,6 +119,7 @@ class Pod:
             store,
             self.records,
             Uuid7(),
+            Outcomes(Meters(Cells()), registry.active),
             commit_timeout_s=30.0,
             batch_timeout_s=30.0,
             item_limit_bytes=1 << 20,

@@ -48,6 +48,10 @@ ROUTES = {
     ("get", "/v1/audit"),
     ("get", "/v1/audit/checkpoints"),
     ("get", "/health"),
+    ("get", "/health/live"),
+    ("get", "/health/ready"),
+    ("get", "/health/detailed"),
+    ("get", "/metrics"),
     ("get", "/openapi.json"),
     ("get", "/docs"),
 }

@@ -171,7 +171,7 @@ def test_a_change_whose_answer_is_lost_is_made_and_told_of_once(
 ) -> None:
     async def scenario(store: PostgresStore) -> None:
         await prepare(store)
-        store._retry = Retry(RetryBudget(), retry_on=(Lost,), base_s=0)
+        store.retry = Retry(RetryBudget(), retry_on=(Lost,), base_s=0)
         cut_first(store, cut, ready)
         answer = await CHANGES[change](store)
         while ENDING:
@@ -189,7 +189,7 @@ def test_a_change_whose_answer_is_lost_is_made_and_told_of_once(
 def test_a_change_of_which_nobody_knows_whether_it_was_made_says_so(ready: str, change: str) -> None:
     async def scenario(store: PostgresStore) -> None:
         await prepare(store)
-        store._retry = Retry(RetryBudget(), retry_on=(Lost,), attempts=1)
+        store.retry = Retry(RetryBudget(), retry_on=(Lost,), attempts=1)
         cut_first(store, cut_after_commit, ready)
         with pytest.raises(Unconfirmed):
             await CHANGES[change](store)

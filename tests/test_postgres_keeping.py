@@ -307,7 +307,7 @@ def test_what_was_committed_without_an_answer_is_counted_once(months: str, monke
         await store.set_relationship("acme", "b", None)
         monkeypatch.setattr(past_months, "_MAY_DROP", "SELECT $1::text IS NULL")
         monkeypatch.setattr(store._writing, "session", losing(store._writing.session))
-        monkeypatch.setattr(store, "_retry", Retry(RetryBudget(reserve=1_000), retry_on=(Lost,), base_s=0))
+        monkeypatch.setattr(store, "retry", Retry(RetryBudget(reserve=1_000), retry_on=(Lost,), base_s=0))
         assert await store.drop_past(TODAY) == [Dropped("acme", 200)]
         erased = await store.erase("acme", "b", reason="asked", redact=bytes, now_ms=1)
         assert erased.ids == sorted(each.id for each in rows)

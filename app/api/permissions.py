@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 from app.edge.admission import BATCH, READ, WRITE
 from app.edge.gate import Endpoint, Route
 from app.edge.headers import NOTHING_LOADED, fixed_headers
+from app.edge.nearby import Nearby
 from app.roles import Permission
 
 Body = Literal["none", "single", "batch"]
@@ -24,7 +25,7 @@ PUBLIC = b"public, max-age=300"
 class Rule(NamedTuple):
     """permission: None where no key is asked for.  kind: of admission, None for what never waits.  cache: what the
     Cache-Control of its answers says.  policy: their Content-Security-Policy, b"" where the answer brings its own.
-    by_content: as of `Route`."""
+    by_content: as of `Route`.  nearby: the key is asked for only from elsewhere (`app.edge.nearby`), and no rate."""
 
     permission: Permission | None
     kind: int | None
@@ -32,6 +33,7 @@ class Rule(NamedTuple):
     cache: bytes = REVALIDATED
     policy: bytes = NOTHING_LOADED
     by_content: bool = False
+    nearby: bool = False
 
 
 RULES: dict[tuple[str, str], Rule] = {
@@ -61,6 +63,10 @@ RULES: dict[tuple[str, str], Rule] = {
     ("GET", "/v1/audit/checkpoints"): Rule("audit", READ, cache=NO_STORE),
     ("GET", "/problems/{slug}"): Rule(None, None, cache=PUBLIC),
     ("GET", "/health"): Rule(None, None, cache=NO_STORE),
+    ("GET", "/health/live"): Rule(None, None, cache=NO_STORE),
+    ("GET", "/health/ready"): Rule(None, None, cache=NO_STORE),
+    ("GET", "/health/detailed"): Rule("monitor", None, cache=NO_STORE, nearby=True),
+    ("GET", "/metrics"): Rule("monitor", None, cache=NO_STORE, nearby=True),
     ("GET", "/openapi.json"): Rule(None, READ, cache=PUBLIC),
     ("GET", "/docs"): Rule(None, READ, cache=PUBLIC, policy=b""),
 }
@@ -71,11 +77,11 @@ class RouteUnlisted(Exception):
 
 
 def guarded(
-    endpoints: Mapping[str, Mapping[str, Endpoint]], limits: Mapping[Body, int], tls: bool
+    endpoints: Mapping[str, Mapping[str, Endpoint]], limits: Mapping[Body, int], tls: bool, nearby: Nearby
 ) -> dict[str, dict[str, Route]]:
     """The routes of the endpoints, by path and method, as the table says. Raises RouteUnlisted.
 
-    limits: bytes of a body by its kind.  tls: callers come over TLS.
+    limits: bytes of a body by its kind.  tls: callers come over TLS.  nearby: who reads without a key what a rule says.
     """
     there = {(method, path) for path, methods in endpoints.items() for method in methods}
     if there != RULES.keys():
@@ -83,12 +89,17 @@ def guarded(
         unserved = sorted(f"{method} {path}" for method, path in RULES.keys() - there)
         raise RouteUnlisted(f"routes without a rule: {unlisted or 'none'}; rules without a route: {unserved or 'none'}")
     return {
-        path: {method: _route(endpoint, path, RULES[method, path], limits, tls) for method, endpoint in methods.items()}
+        path: {
+            method: _route(endpoint, path, RULES[method, path], limits, tls, nearby)
+            for method, endpoint in methods.items()
+        }
         for path, methods in endpoints.items()
     }
 
 
-def _route(endpoint: Endpoint, path: str, rule: Rule, limits: Mapping[Body, int], tls: bool) -> Route:
+def _route(endpoint: Endpoint, path: str, rule: Rule, limits: Mapping[Body, int], tls: bool, nearby: Nearby) -> Route:
     limit = 0 if rule.body == "none" else limits[rule.body]
     headers = fixed_headers(rule.cache, tls, rule.policy)
+    if rule.nearby and rule.permission is not None:
+        return Route(nearby.only(endpoint, rule.permission), None, rule.kind, limit, headers, False, path)
     return Route(endpoint, rule.permission, rule.kind, limit, headers, rule.by_content, path)

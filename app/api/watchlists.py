@@ -24,11 +24,11 @@ class Watchlists:
         """All lists in force in this process, by name."""
         parse_query(request.query, Query)
         loaded = self._lists.loaded
-        there = {one.name for one in loaded.lists}
-        missing = [name for name in loaded.required if name not in there]
         return Answer(
             200,
-            _encode(wire.WatchlistInfos(loaded.complete, missing, [shown(one, loaded) for one in loaded.lists])),
+            _encode(
+                wire.WatchlistInfos(loaded.complete, list(loaded.missing), [shown(one, loaded) for one in loaded.lists])
+            ),
         )
 
 

@@ -56,6 +56,7 @@ class Checkpoints:
     __slots__ = (
         "_adopt_ms",
         "_clock",
+        "_cut",
         "_every_s",
         "_is_away",
         "_known",
@@ -89,11 +90,17 @@ class Checkpoints:
         self._waiting: dict[str, dict[bytes, Head]] = {}
         self._known: dict[str, tuple[int, bytes]] = {}
         self._stuck: set[str] = set()
+        self._cut: set[str] = set()
         self._adopt_ms = 0
         self._is_away = False
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.made = 0
+
+    @property
+    def broken(self) -> int:
+        """Tenants whose trail was cut or rewritten as far as this process saw, or takes no checkpoint."""
+        return len(self._stuck | self._cut)
 
     def start(self) -> None:
         """Adopt what processes that were killed left, and go on until `stop`."""
@@ -203,6 +210,7 @@ class Checkpoints:
         number, hash = (last.number, last.hash) if last else (0, GENESIS)
         if known is not None and (number < known[0] or (number == known[0] and hash != known[1])):
             told = {"tenant": tenant_id, "number": known[0], "hash": known[1].hex(), "found": number}
+            self._cut.add(tenant_id)
             log.error("the audit trail was cut or rewritten: a checkpoint is gone %s", line(told))
         self._known[tenant_id] = (number, hash)
 

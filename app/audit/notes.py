@@ -107,6 +107,7 @@ class Notes:
         "_trail",
         "_woken",
         "dropped",
+        "entered",
     )
 
     def __init__(
@@ -135,6 +136,7 @@ class Notes:
         self._next = -math.inf
         self._end = math.inf
         self.dropped = 0
+        self.entered = 0
 
     def note(self, act: Act, sample: Mapping[str, object] | None = None) -> None:
         """Have an act entered soon. Needs a running event loop.
@@ -266,6 +268,7 @@ class Notes:
         try:
             if acts:
                 await self._trail.note(acts)
+                self.entered += len(acts)
         except StoreUnavailable:
             raise
         except Exception as error:

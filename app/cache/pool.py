@@ -88,6 +88,9 @@ class Pool(BlockingConnectionPool):
         self.acquire_timeout_s = acquire_timeout_s
         self._clock = clock
         self._random = random
+        self.waits = 0
+        self.waited_s = 0.0
+        self.exhausted = 0
         self._ends: WeakKeyDictionary[AbstractConnection, float] = WeakKeyDictionary()
 
     @property
@@ -126,7 +129,16 @@ class Pool(BlockingConnectionPool):
 
     async def take(self) -> AbstractConnection:
         """A connection that is open and ready; it has to be given back with `release`. Raises one of FAILURES."""
-        connection: AbstractConnection = await self.get_connection()  # type: ignore[no-untyped-call]
+        begun = 0.0 if self.in_use < self.max_connections else self._clock()
+        try:
+            connection: AbstractConnection = await self.get_connection()  # type: ignore[no-untyped-call]
+        except BaseException:
+            self.exhausted += begun > 0
+            raise
+        finally:
+            if begun:
+                self.waits += 1
+                self.waited_s += self._clock() - begun
         return connection
 
     async def ensure_connection(self, connection: AbstractConnection) -> None:

@@ -113,6 +113,11 @@ class Shared:
         self.errors: Counter[str] = Counter()
 
     @property
+    def batcher(self) -> Batcher[Command, Answer | None]:
+        """For who watches."""
+        return self._batcher
+
+    @property
     def round_trips(self) -> int:
         """Batches so far, those that failed included."""
         return self._batcher.batches

@@ -54,7 +54,7 @@ class Admission:
             return None
         if self.waiting >= self._max_queue and not self._make_way(kind):
             self.refused += 1
-            raise Saturated
+            raise Saturated("queue_full")
         loop = asyncio.get_running_loop()
         end = loop.time() + self._max_wait_s
         place: Future[bool] = loop.create_future()
@@ -63,6 +63,17 @@ class Admission:
         if self._timer is None:
             self._timer = loop.call_at(end, self._look)
         return place
+
+    @property
+    def oldest_wait_s(self) -> float:
+        """How long the one who waits longest has waited, in seconds; 0 where nobody does."""
+        ends = [next(iter(queue.values())) for queue in self._queues if queue]
+        return max(0.0, asyncio.get_running_loop().time() - min(ends) + self._max_wait_s) if ends else 0.0
+
+    @property
+    def saturation(self) -> float:
+        """The share of the places that are taken."""
+        return self.in_flight / self._places
 
     async def wait(self, place: Future[bool]) -> None:
         """Until the place is ours. Raises Saturated when that takes too long.
@@ -80,7 +91,7 @@ class Admission:
                 self.leave()
             raise
         if not given:
-            raise Saturated
+            raise Saturated("queue_wait")
 
     def leave(self) -> None:
         """Give the place to the next who waits."""

@@ -11,9 +11,19 @@ from app.edge.admission import Admission
 from app.edge.authentication import Guard
 from app.edge.rates import Rates
 from app.edge.request import Bodies, Disconnected, Headers, Receive, Request, Scope, Send
-from app.errors import Forbidden, ProblemTable, RequestMalformed, clipped
+from app.errors import (
+    INTERNAL,
+    Forbidden,
+    ProblemTable,
+    RequestMalformed,
+    Saturated,
+    TooManyRequests,
+    Unauthorized,
+    clipped,
+)
 from app.roles import Permission
 from app.store.trail import Act, act
+from app.telemetry.traffic import Traffic
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +33,8 @@ PATH_CHARS = 120
 """What the audit trail holds of a path at most."""
 QUIET_S = 1.0
 """How often a 503 is logged at most."""
+TURNED_AWAY = (Forbidden, Saturated, TooManyRequests, Unauthorized)
+"""Before anything was worked."""
 
 
 class Answer(NamedTuple):
@@ -80,6 +92,7 @@ class Gate:
         rates: Rates,
         bodies: Bodies,
         admission: Admission,
+        traffic: Traffic,
         note: Callable[[Act, Mapping[str, object]], None],
         headers: tuple[tuple[bytes, bytes], ...],
         start: Callable[[], Awaitable[None]],
@@ -91,6 +104,7 @@ class Gate:
         self._rates = rates
         self._bodies = bodies
         self._admission = admission
+        self._traffic = traffic
         self._note = note
         self._headers = headers
         self._start = start
@@ -102,47 +116,52 @@ class Gate:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
             return
+        begun = self._traffic.begin()
         request = Request(scope, receive)
+        status = INTERNAL.status
         try:
-            request.read_head()
-            route = request.route = self.routes.find(request)
-            if route.permission is not None:
-                principal = self._guard.known(request) or await self._guard.find(request)
-                request.principal = principal
-                is_allowed = route.permission in principal.permissions
-                if route.by_content and is_allowed:
-                    self._rates.trust(request)
-                elif not self._rates.charge_at_once(request):
-                    await self._rates.charge(request)
-                if not is_allowed:
-                    raise Forbidden(route.permission)
-            if route.body_limit:
-                request.check_content_type()
-                request.body = await self._bodies.read(request, route.body_limit)
-            if route.kind is None:
-                answer = await route.endpoint(request)
-            else:
-                place = self._admission.enter(route.kind)
-                if place is not None:
-                    await self._admission.wait(place)
-                try:
+            try:
+                request.read_head()
+                route = request.route = self.routes.find(request)
+                if route.permission is not None:
+                    principal = self._guard.known(request) or await self._guard.find(request)
+                    request.principal = principal
+                    is_allowed = route.permission in principal.permissions
+                    if route.by_content and is_allowed:
+                        self._rates.trust(request)
+                    elif not self._rates.charge_at_once(request):
+                        await self._rates.charge(request)
+                    if not is_allowed:
+                        raise Forbidden(route.permission)
+                if route.body_limit:
+                    request.check_content_type()
+                    request.body = await self._bodies.read(request, route.body_limit)
+                if route.kind is None:
                     answer = await route.endpoint(request)
-                finally:
-                    self._admission.leave()
-            headers: Headers = [
-                *answer.headers,
-                *route.headers,
-                *request.fields,
-                (b"content-length", b"%d" % len(answer.body)),
-                (b"x-request-id", request.id),
-            ]
-            status, body = answer.status, answer.body
-        except Exception as error:
-            status, headers, body = await self._refused(error, request)
-        if request.unread is not False and not await self._bodies.forget(request):
-            headers.append(CLOSE)
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+                else:
+                    place = self._admission.enter(route.kind)
+                    if place is not None:
+                        await self._admission.wait(place)
+                    try:
+                        answer = await route.endpoint(request)
+                    finally:
+                        self._admission.leave()
+                headers: Headers = [
+                    *answer.headers,
+                    *route.headers,
+                    *request.fields,
+                    (b"content-length", b"%d" % len(answer.body)),
+                    (b"x-request-id", request.id),
+                ]
+                status, body = answer.status, answer.body
+            except Exception as error:
+                status, headers, body = await self._refused(error, request)
+            if request.unread is not False and not await self._bodies.forget(request):
+                headers.append(CLOSE)
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
+        finally:
+            self._traffic.end(request.method, _template(request), status, begun)
 
     async def _refused(self, error: Exception, request: Request) -> tuple[int, Headers, bytes]:
         if isinstance(error, Disconnected):
@@ -158,6 +177,9 @@ class Gate:
         headers += self._headers
         if status != 429:
             headers += request.fields
+        self._traffic.problem(_template(request), self.problems.kind(error).slug)
+        if isinstance(error, TURNED_AWAY):
+            self._traffic.rejected(error.reason)
         if isinstance(error, Forbidden):
             self._note_refusal(request, error.permission)
         if status == 503:
@@ -201,3 +223,8 @@ class Gate:
         await receive()
         await self._stop()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _template(request: Request) -> str:
+    """The path of a request's route, "" where it has none."""
+    return request.route.template if request.route is not None else ""

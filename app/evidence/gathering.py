@@ -14,6 +14,8 @@ from app.evidence.dispositions import Dispositions
 from app.evidence.lists import ListsInForce
 from app.evidence.providers.collection import NOTHING, External, Providers
 from app.evidence.screening import Party, best, external_hit, facts, hit, parties, search, subject_of, subjects
+from app.telemetry import catalogue
+from app.telemetry.meters import Meters
 
 SLICE_S = 0.002
 """How long names are searched for before other requests get their turn."""
@@ -24,9 +26,15 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Gatherer:
-    """Screens the business, its owners and its directors against all lists in force, and asks the providers."""
+    """Screens the business, its owners and its directors against all lists in force, and asks the providers.
 
-    def __init__(self, lists: ListsInForce, dispositions: Dispositions, providers: Providers) -> None:
+    `remembered` counts profiles in which nobody was found before.
+    """
+
+    def __init__(self, lists: ListsInForce, dispositions: Dispositions, providers: Providers, meters: Meters) -> None:
+        self._meters = meters
+        self._screened_in = meters.histogram(catalogue.SCREENING_DURATION)
+        self.remembered = 0
         self._lists = lists
         self._dispositions = dispositions
         self._providers = providers
@@ -40,6 +48,7 @@ class Gatherer:
         if external is NOTHING:
             clean = self._remembered_clean(profile, everyone)
             if clean is not None:
+                self.remembered += 1
                 return clean
         return await self._screened(tenant_id, profile, everyone, external, perf_counter() + SLICE_S)
 
@@ -73,14 +82,18 @@ class Gatherer:
     ) -> Gathered:
         loaded = self._lists.loaded
         hits: list[wire.Hit] = []
+        begun = perf_counter()
         for party in everyone:
             matches = search(party, loaded)
             if matches:
                 subject = subject_of(party)
+                for listed, _ in matches:
+                    self._meters.counter(catalogue.SCREENING_HITS, listed.name).add()
                 hits += [hit(subject, listed, match) for listed, match in matches]
             if len(everyone) > MANY and perf_counter() > slice_end:
                 await asyncio.sleep(0)
                 slice_end = perf_counter() + SLICE_S
+        self._screened_in.observe(perf_counter() - begun)
         own_rows = b""
         if external is not NOTHING:
             own_rows = members(external.evidence)

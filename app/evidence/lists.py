@@ -66,13 +66,11 @@ class ListsInForce:
     def warnings(self) -> list[str]:
         """What an operator should know: a sentence each."""
         loaded = self.loaded
-        there = {one.name for one in loaded.lists}
         days = self._max_age_ms / 86_400_000
         return [
             *[
                 f"the watchlist {name}, which the model requires, is not loaded; `kyb watchlist update` loads it"
-                for name in loaded.required
-                if name not in there
+                for name in loaded.missing
             ],
             *[
                 f"nobody looked for a newer watchlist {name} for over {days:g} days; `kyb watchlist update` does"

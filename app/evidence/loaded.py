@@ -47,12 +47,23 @@ class Loaded:
     """Lists, and what an assessment that uses them is told of them.
 
     lists: by name.  required: names of those without which nothing is clear.  threshold: of a potential match.
-    `complete`: all required lists are there, and fresh.  `rows`: the wire.Evidence of the lists as members of a JSON
-    list, and `digest` (16 bytes) what the store keeps them under.  `clean`: what was gathered about a profile in which
-    nobody is found, by whether it names owners.
+    `complete`: all required lists are there, and fresh.  `missing`: those that are not there.  `rows`: the
+    wire.Evidence of the lists as members of a JSON list, and `digest` (16 bytes) what the store keeps them under.
+    `clean`: what was gathered about a profile in which nobody is found, by whether it names owners.
     """
 
-    __slots__ = ("_matches", "clean", "complete", "digest", "lists", "required", "rows", "stale", "threshold")
+    __slots__ = (
+        "_matches",
+        "clean",
+        "complete",
+        "digest",
+        "lists",
+        "missing",
+        "required",
+        "rows",
+        "stale",
+        "threshold",
+    )
 
     def __init__(
         self,
@@ -69,8 +80,9 @@ class Loaded:
         self.threshold = threshold
         self.stale = tuple(one.name for one in self.lists if one.is_stale(now_ms, max_age_ms))
         there = {one.name for one in self.lists}
-        self.complete = bool(required) and all(name in there and name not in self.stale for name in required)
-        self.rows = members(self._evidence(there))
+        self.missing = tuple(name for name in required if name not in there)
+        self.complete = bool(required) and not self.missing and not any(name in self.stale for name in required)
+        self.rows = members(self._evidence())
         self.digest = sha256(self.rows).digest()[:16]
         self.clean = tuple([self._clean(share) for share in (None, 0.0)])
         self._matches = _Memory()
@@ -98,10 +110,9 @@ class Loaded:
     def _indexes(self) -> list[NameIndex]:
         return [one.index for one in self.lists]
 
-    def _evidence(self, there: set[str]) -> list[wire.Evidence]:
-        missing = [name for name in self.required if name not in there]
+    def _evidence(self) -> list[wire.Evidence]:
         overall: wire.EvidenceStatus = "ok"
-        if missing or not self.required:
+        if self.missing or not self.required:
             overall = "not_screened"
         elif any(name in self.stale for name in self.required):
             overall = "stale"
@@ -123,7 +134,7 @@ class Loaded:
                 )
                 for one in self.lists
             ],
-            *[wire.Evidence(f"watchlist:{name}", "not_configured") for name in missing],
+            *[wire.Evidence(f"watchlist:{name}", "not_configured") for name in self.missing],
         ]
 
 

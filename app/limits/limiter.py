@@ -77,6 +77,11 @@ class Limiter:
         self.asked_here = 0
         self.recalled = 0
 
+    @property
+    def batcher(self) -> Batcher[Take, Taken | None]:
+        """For who watches."""
+        return self._takes
+
     def divide(self, processes: int) -> None:
         """Have this be one of so many processes."""
         self._part.divide(processes)

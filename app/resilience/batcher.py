@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
+from time import perf_counter
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -33,9 +34,12 @@ class Batcher(Generic[Item, Answer]):
     send: takes 1 to `max_batch` items in order of arrival, answers one value or exception for each, in the same order.
     An exception raised by `send` goes to every item of its batch; one standing in the answers to its item alone.
     Belongs to one event loop. `batches` and `items` count what was handed to `send`.
+    `on_sent`, where it is set, is told of each batch how many items it had and how many seconds `send` took.
     """
 
-    __slots__ = ("_closed", "_items", "_lane", "_max_batch", "_max_queue", "_send", "_waiters", "batches", "items")
+    __slots__ = (
+        "_closed", "_items", "_lane", "_max_batch", "_max_queue", "_send", "_waiters", "batches", "items", "on_sent",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -52,6 +56,7 @@ class Batcher(Generic[Item, Answer]):
         self._closed = False
         self.batches = 0
         self.items = 0
+        self.on_sent: Callable[[int, float], None] | None = None
 
     @property
     def waiting(self) -> int:
@@ -117,12 +122,15 @@ class Batcher(Generic[Item, Answer]):
     async def _exchange(self, items: list[Item], waiters: list[asyncio.Future[Answer]]) -> None:
         self.batches += 1
         self.items += len(items)
+        begun = perf_counter()
         try:
             answers = await self._send(items)
             if len(answers) != len(waiters):
                 raise RuntimeError(f"the send answered {len(answers)} of {len(waiters)} items")
         except Exception as error:
             answers = [error] * len(waiters)
+        if self.on_sent is not None:
+            self.on_sent(len(items), perf_counter() - begun)
         for waiter, answer in zip(waiters, answers, strict=True):
             if waiter.done():
                 continue

@@ -51,6 +51,7 @@ class Breaker:
     """
 
     __slots__ = (
+        "_changed",
         "_changes",
         "_clock",
         "_failure_rate",
@@ -120,6 +121,7 @@ class Breaker:
         self._window = _Window(window_s)
         self._state: State = "closed"
         self._changes = 0
+        self._changed = clock()
         self._until = 0.0
         self._probing = 0
         self._proven = 0
@@ -132,6 +134,11 @@ class Breaker:
         if self._state == "open" and self._clock() >= self._until:
             return "half_open"
         return self._state
+
+    @property
+    def state_age_s(self) -> float:
+        """For how long the state has been what it is, in seconds; half open is reckoned from when it opened."""
+        return self._clock() - self._changed
 
     async def call(self, call: Callable[[], Awaitable[Answer]], weight: int = 1) -> Answer:
         """The call's answer or error, unchanged. weight: how many requests stand behind it, at least 1.
@@ -210,6 +217,7 @@ class Breaker:
 
     def _change(self, new: State) -> None:
         old, self._state = self._state, new
+        self._changed = self._clock()
         self._changes += 1
         self._proven = self._row_calls = self._row_weight = 0
         if self.on_change is not None:

@@ -57,7 +57,7 @@ class Retry:
     callers that failed together do not come back together).  random: 0 to 1.  `retries` counts the calls made again.
     """
 
-    __slots__ = ("_attempts", "_base_s", "_budget", "_cap_s", "_random", "_retry_on", "_sleep", "retries")
+    __slots__ = ("_attempts", "_base_s", "_cap_s", "_random", "_retry_on", "_sleep", "budget", "retries")
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Retry:
             raise ValueError(f"attempts counts the first call too and must be at least 1, not {attempts!r}")
         if not 0 <= base_s <= cap_s:
             raise ValueError(f"base_s must be from 0 to cap_s, and {base_s!r} is not from 0 to {cap_s!r}")
-        self._budget = budget
+        self.budget = budget
         self._retry_on = retry_on
         self._attempts = attempts
         self._base_s = base_s
@@ -92,14 +92,14 @@ class Retry:
         Raises the last call's error where it is not one of retry_on, the attempts or the budget are used up, or the
         deadline around the caller would come before the end of the pause.
         """
-        self._budget.deposit()
+        self.budget.deposit()
         longest_s = self._base_s
         for _ in range(self._attempts - 1):
             try:
                 return await call()
             except self._retry_on:
                 pause_s = self._random() * longest_s
-                if not _fits(pause_s) or not self._budget.spend():
+                if not _fits(pause_s) or not self.budget.spend():
                     raise
             await self._sleep(pause_s)
             self.retries += 1

@@ -229,6 +229,7 @@ class Monitoring(Section, frozen=True, kw_only=True):
 
     enabled: Annotated[bool, Key(FLAG, "ENABLE_PERFORMANCE_MONITORING")]
     interval: Annotated[Seconds, Key(duration("100ms", "1h"), "PERFORMANCE_MONITORING_INTERVAL")]
+    networks: Annotated[tuple[str, ...] | None, Key(NETWORKS, "MONITORING_NETWORKS", optional=True)]
 
 
 class Scaling(Section, frozen=True, kw_only=True):

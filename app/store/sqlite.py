@@ -27,6 +27,7 @@ from app.store.sqlite_holdings import SqliteHoldings
 from app.store.sqlite_keeping import SqliteKeeping
 from app.store.sqlite_lists import SAVE_SCREENED, SqliteLists
 from app.store.sqlite_log import copy_back, empty_log
+from app.store.sqlite_schema import SCHEMA_VERSION
 from app.store.sqlite_trail import SqliteTrail
 from app.store.sqlite_write import COLUMNS, GET, Answer, Entry, drop_receipts, write
 
@@ -128,6 +129,16 @@ class SqliteStore(SqliteTrail, SqliteKeeping, SqliteAccess, SqliteLists, SqliteD
         self._tidying: asyncio.Task[None] | None = None
         # What the rows of now refer to, which a file put in place under this process may lack.
         self._screened: tuple[bytes, bytes] | None = None
+
+    @property
+    def schema_version(self) -> str:
+        """The schema that this service works on; another one is refused when the store opens."""
+        return str(SCHEMA_VERSION)
+
+    @property
+    def batchers(self) -> dict[str, Batcher[Any, Any]]:
+        """By name, for who watches."""
+        return {"records": self.writes, "bulk_records": self.bulk_writes, "reads": self.reads, "pages": self._pages}
 
     def _connect(self) -> sqlite3.Connection:
         """A connection to write by. Perhaps to another file than the one before, which lacks what the trail goes on

@@ -49,6 +49,11 @@ class Providers:
         self._reserve_s = reserve_s
 
     @property
+    def each(self) -> tuple[Guarded, ...]:
+        """In the order of the settings."""
+        return self._guarded
+
+    @property
     def breakers(self) -> list[Breaker]:
         """One for each provider."""
         return [one.breaker for one in self._guarded]

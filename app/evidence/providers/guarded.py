@@ -62,8 +62,8 @@ class Guarded:
     """
 
     __slots__ = (
-        "_cache", "_calls", "_deadline", "_failed_s", "_failures", "_label", "_provider", "_retry", "_shared_slots",
-        "_slots", "_under_way", "asked", "breaker", "ended", "name", "timeout_s",
+        "_cache", "_calls", "_deadline", "_failed_s", "_failures", "_label", "_provider", "_shared_slots", "_slots",
+        "_under_way", "asked", "breaker", "ended", "name", "retry", "timeout_s",
     )  # fmt: skip
 
     def __init__(
@@ -86,7 +86,7 @@ class Guarded:
         self.ended: Counter[str] = Counter()
         self._provider = provider
         self._cache = cache
-        self._retry = retry
+        self.retry = retry
         self._failures = failures
         self._shared_slots = shared_slots
         self._slots = asyncio.Semaphore(concurrency)
@@ -179,7 +179,7 @@ class Guarded:
         except TimeoutError:
             raise Late("there was no free slot in time") from None
         try:
-            return await self._retry.run(partial(self.breaker.call, partial(self._call, profile, deadline)))
+            return await self.retry.run(partial(self.breaker.call, partial(self._call, profile, deadline)))
         finally:
             self._shared_slots.release()
             self._slots.release()

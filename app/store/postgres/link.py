@@ -101,6 +101,7 @@ class Link:
 
     writable: only connect to a server that takes writes.  pooled: PgBouncer in transaction mode stands between, so
     nothing may outlive a transaction; each session is one.
+    `waits`, `waited_s` and `exhausted` count waits for a free connection, their seconds, and those in vain.
     """
 
     def __init__(
@@ -122,6 +123,9 @@ class Link:
         self._writable = writable
         self._pooled = pooled
         self._free = asyncio.Semaphore(size)
+        self.waits = 0
+        self.waited_s = 0.0
+        self.exhausted = 0
         self._pool: asyncpg.Pool | None = None
         self._settings = {**timeouts.settings(), **_PLANNING}
         self._begin = "BEGIN; " + "; ".join(f"SET LOCAL {name} = {value}" for name, value in self._settings.items())
@@ -208,11 +212,17 @@ class Link:
         pool = self._pool
         if pool is None:
             raise StoreUnavailable("the store is not open")
+        begun = time.monotonic() if self._free.locked() else 0.0
         try:
             async with asyncio.timeout(self._timeouts.acquire_s):
                 await self._free.acquire()
         except TimeoutError:
+            self.exhausted += 1
             raise StoreUnavailable(f"all {self.size} connections to the database are busy") from None
+        finally:
+            if begun:
+                self.waits += 1
+                self.waited_s += time.monotonic() - begun
         try:
             return await pool.acquire(timeout=self._timeouts.connect_s)
         except BaseException as error:

@@ -98,11 +98,31 @@ class PostgresStore(
         )
         self.write_breaker = write_breaker
         self.read_breaker = read_breaker
-        self._retry = retry
+        self.retry = retry
         self._months_ahead = months_ahead
         self.reads: Batcher[tuple[str, bytes], Row | None] = Batcher(self._send_ids, max_batch)
         self.businesses: Batcher[Business, list[Disposition]] = Batcher(self._send_businesses, max_batch)
         self._tidying: asyncio.Task[None] | None = None
+
+    @property
+    def schema_version(self) -> str:
+        """The schema that this service works on; another one is refused when the store opens."""
+        return schema.REVISIONS[-1]
+
+    @property
+    def batchers(self) -> dict[str, Batcher[Any, Any]]:
+        """By name, for who watches."""
+        return {
+            "records": self.writes,
+            "idempotency": self.polls,
+            "reads": self.reads,
+            "dispositions": self.businesses,
+        }
+
+    @property
+    def links(self) -> dict[str, Link]:
+        """By name, for who watches."""
+        return {"database_writes": self._writing, "database_reads": self._reading}
 
     async def open(self) -> None:
         """Connect and check the schema. Raises StoreRefused.
@@ -250,7 +270,7 @@ class PostgresStore(
     async def _guarded(self, breaker: Breaker, call: Callable[[], Awaitable[Answer]], weight: int = 1) -> Answer:
         """The call, behind the breaker; repeated within the budget where the connection broke."""
         try:
-            return await self._retry.run(lambda: breaker.call(call, weight))
+            return await self.retry.run(lambda: breaker.call(call, weight))
         except BreakerOpen as error:
             raise StoreUnavailable(str(error)) from None
 

@@ -1,0 +1,160 @@
+"""What each part counts of itself, told as metrics. The only place that knows both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from app.audit.acts import Acts
+from app.audit.checkpoints import Checkpoints
+from app.audit.notes import Notes
+from app.cache.local import Local
+from app.cache.tiers import Cache
+from app.edge.admission import Admission
+from app.evidence.gathering import Gatherer
+from app.evidence.lists import ListsInForce
+from app.evidence.providers.collection import Providers
+from app.evidence.providers.guarded import Guarded
+from app.health import ServiceHealth
+from app.ids import now_ms
+from app.limits.limiter import Limiter
+from app.neighbours import Store, Tiers, breakers_of
+from app.resilience.batcher import Batcher
+from app.resilience.breaker import Breaker, State
+from app.resilience.retry import Retry
+from app.store.postgres.link import Link
+from app.store.postgres.store import PostgresStore
+from app.telemetry import catalogue
+from app.telemetry.meters import Counter, Meters, Metric
+
+STATES: Mapping[State, int] = {"closed": 0, "half_open": 1, "open": 2}
+
+
+class Metering:
+    """Ties parts to the metrics that tell of them."""
+
+    def __init__(self, meters: Meters) -> None:
+        self._meters = meters
+        self._take(catalogue.SERIES_DROPPED, (), lambda: meters.cells.dropped)
+
+    def store(self, store: Store, tiers: Tiers) -> None:
+        """Database and Redis: batches, pools, breakers, retries, caches."""
+        for name, batcher in store.batchers.items():
+            self._batcher(name, batcher)
+        if isinstance(store, PostgresStore):
+            for name, link in store.links.items():
+                self._link(name, link)
+            self._retry("database", store.retry)
+        shared = tiers.shared
+        if shared is not None:
+            pool = shared.pool
+            self._batcher("redis", shared.batcher)
+            self._pool("redis", pool, lambda: (pool.in_use + pool.idle, pool.in_use), pool.max_connections)
+            self._meters.poll(self._of_each(catalogue.REDIS_ERRORS, shared.errors))
+        for cache in tiers.caches:
+            self._cache(cache)
+        for name, local in (("values", tiers.local), ("keys", tiers.keys)):
+            self._local(name, local)
+        for breaker in breakers_of(store, tiers):
+            self._breaker(breaker)
+
+    def evidence(self, gatherer: Gatherer, lists: ListsInForce, providers: Providers) -> None:
+        """Lists, what is remembered of screenings, and external providers."""
+        self._take(catalogue.SCREENING_REMEMBERED, (), lambda: gatherer.remembered)
+        self._take(catalogue.LISTS_STALE, (), lambda: len(lists.loaded.stale))
+        self._take(catalogue.LISTS_MISSING, (), lambda: len(lists.loaded.missing))
+        self._meters.poll(lambda: self._tell_lists(lists))
+        for one in providers.each:
+            self._breaker(one.breaker)
+            self._retry(f"provider.{one.name}", one.retry)
+            self._provider(one)
+
+    def edge(self, admission: Admission, limiter: Limiter) -> None:
+        """Who is let in, and when."""
+        self._take(catalogue.ADMITTED, (), lambda: admission.in_flight)
+        self._take(catalogue.QUEUE_LENGTH, (), lambda: admission.waiting)
+        self._take(catalogue.QUEUE_AGE, (), lambda: admission.oldest_wait_s)
+        self._take(catalogue.SATURATION, (), lambda: admission.saturation)
+        self._batcher("limits", limiter.batcher)
+
+    def audit(self, acts: Acts, notes: Notes, checkpoints: Checkpoints) -> None:
+        """The trail."""
+        self._batcher("audit", acts.batches)
+        self._take(catalogue.AUDIT_ENTRIES, ("awaited",), lambda: acts.batches.items)
+        self._take(catalogue.AUDIT_ENTRIES, ("noted",), lambda: notes.entered)
+        self._take(catalogue.AUDIT_DROPPED, (), lambda: notes.dropped)
+        self._take(catalogue.AUDIT_CHECKPOINTS, (), lambda: checkpoints.made)
+        self._take(catalogue.AUDIT_BROKEN, (), lambda: checkpoints.broken)
+
+    def health(self, status: ServiceHealth, version: str, store: Store) -> None:
+        """Whether requests are taken, and what runs here."""
+        self._take(catalogue.READY, (), lambda: status.phase == "ready")
+        kind = "postgresql" if isinstance(store, PostgresStore) else "sqlite"
+        model = f"{status.model.id}@{status.model.version}"
+        self._meters.counter(catalogue.INFO, version, model, store.schema_version, kind).set(1)
+
+    def _take(self, metric: Metric, labels: tuple[str, ...], read: Callable[[], float]) -> None:
+        told = self._meters.counter(metric, *labels)
+        self._meters.poll(lambda: told.set(read()))
+
+    def _of_each(self, metric: Metric, counted: Mapping[str, int], *labels: str) -> Callable[[], None]:
+        def take() -> None:
+            for reason, count in counted.items():
+                self._meters.counter(metric, *labels, reason).set(count)
+
+        return take
+
+    def _batcher(self, name: str, batcher: Batcher[Any, Any]) -> None:
+        sizes = self._meters.histogram(catalogue.BATCH_SIZE, name)
+        times = self._meters.histogram(catalogue.BATCH_FLUSH, name)
+
+        def sent(items: int, took_s: float) -> None:
+            sizes.observe(items)
+            times.observe(took_s)
+
+        batcher.on_sent = sent
+        self._take(catalogue.BATCH_QUEUE, (name,), lambda: batcher.waiting)
+
+    def _pool(self, name: str, counted: Any, connections: Callable[[], tuple[int, int]], limit: int) -> None:
+        """counted: has waits, waited_s and exhausted.  connections: open ones, and how many of them are in use."""
+        self._meters.counter(catalogue.POOL_LIMIT, name).set(limit)
+        self._take(catalogue.POOL_OPEN, (name,), lambda: connections()[0])
+        self._take(catalogue.POOL_IN_USE, (name,), lambda: connections()[1])
+        self._take(catalogue.POOL_WAITED, (name,), lambda: counted.waits)
+        self._take(catalogue.POOL_WAIT, (name,), lambda: counted.waited_s)
+        self._take(catalogue.POOL_EXHAUSTED, (name,), lambda: counted.exhausted)
+
+    def _link(self, name: str, link: Link) -> None:
+        self._pool(name, link, lambda: link.connections, link.size)
+
+    def _provider(self, one: Guarded) -> None:
+        self._take(catalogue.PROVIDER_FLYING, (one.name,), lambda: one.flying)
+        self._meters.poll(self._of_each(catalogue.PROVIDER_CALLS, one.ended, one.name))
+
+    def _cache(self, cache: Cache[Any]) -> None:
+        self._take(catalogue.CACHE_HITS, (cache.name, "local"), lambda: cache.hits_local)
+        self._take(catalogue.CACHE_HITS, (cache.name, "shared"), lambda: cache.hits_shared)
+        self._take(catalogue.CACHE_MISSES, (cache.name,), lambda: cache.loads)
+
+    def _local(self, name: str, local: Local) -> None:
+        self._take(catalogue.CACHE_ENTRIES, (name,), lambda: local.entries)
+        self._take(catalogue.CACHE_BYTES, (name,), lambda: local.size_bytes)
+        self._take(catalogue.CACHE_EVICTIONS, (name,), lambda: local.evictions)
+
+    def _breaker(self, breaker: Breaker) -> None:
+        self._take(catalogue.BREAKER_STATE, (breaker.name,), lambda: STATES[breaker.state])
+        self._take(catalogue.BREAKER_OPENED, (breaker.name,), lambda: breaker.opened)
+        self._take(catalogue.BREAKER_REJECTED, (breaker.name,), lambda: breaker.rejected)
+
+    def _retry(self, name: str, retry: Retry) -> None:
+        self._take(catalogue.RETRIES, (name,), lambda: retry.retries)
+        self._take(catalogue.RETRY_BUDGET, (name,), lambda: retry.budget.tokens)
+
+    def _tell_lists(self, lists: ListsInForce) -> None:
+        now = now_ms()
+        for listed in lists.loaded.lists:
+            self._of(catalogue.LIST_AGE, listed.name).set(max(0.0, (now - listed.known.checked_ms) / 1000))
+            self._of(catalogue.LIST_ENTRIES, listed.name).set(listed.known.entities)
+
+    def _of(self, metric: Metric, label: str) -> Counter:
+        return self._meters.counter(metric, label)
