@@ -212,7 +212,7 @@ def _steps(limits: tuple[float, float] | None, falling: bool = False) -> dashboa
     if limits is not None and falling:
         steps = [(RED, None), (YELLOW, limits[1]), (GREEN, limits[0])]
     elif limits is not None:
-        steps += [(YELLOW, limits[0]), (RED, limits[1])]
+        steps += [(YELLOW, limits[0])] * (limits[0] < limits[1]) + [(RED, limits[1])]
     made = [model.Threshold(color=color, value=value) for color, value in steps]
     return dashboard.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(made)
 
