@@ -1,6 +1,6 @@
 """Writes the dashboards, as Grafana imports them, from the modules beside this one.
 
-    .venv/bin/python deploy/grafana/build.py [--runbook https://...] [FOLDER]
+.venv/bin/python deploy/grafana/build.py [--runbook https://...] [FOLDER]
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from panels import Board, lines, number
-from queries import JOB, error_ratio, most, now, or_zero, rate, requests, total
+from queries import FAILED, error_ratio, most, now, rate, requests, total
 
 from app.telemetry import catalogue as metric
 
@@ -48,7 +48,7 @@ def board() -> Board:
         lines(
             "5xx by status",
             "500 is a fault of the service, with a stack in the log; 503 is overload, or a neighbour that is away.",
-            (or_zero(total(requests('status=~"5.."'), "status", "pod"), total(requests(), "pod")), "{{status}} {{pod}}"),
+            (total(requests(FAILED), "status"), "{{status}}"),
             unit="reqps",
             section=ERRORS,
         ),
@@ -82,7 +82,7 @@ def board() -> Board:
         lines(
             "Breakers opened",
             "How often within five minutes, over all pods.",
-            (total(f'increase(breaker_opened_total{{job="{JOB}",namespace=~"$namespace",pod=~"$pod"}}[5m])', "breaker"), "{{breaker}}"),
+            (total(f"increase({now(metric.BREAKER_OPENED)}[5m])", "breaker"), "{{breaker}}"),
             unit="none",
             section="breaker-open",
         ),

@@ -154,7 +154,9 @@ class Board:
         return made
 
 
-def _variables(runbook: str) -> list[dashboard.DatasourceVariable | dashboard.QueryVariable | dashboard.ConstantVariable]:
+def _variables(
+    runbook: str,
+) -> list[dashboard.DatasourceVariable | dashboard.QueryVariable | dashboard.ConstantVariable]:
     def chosen(name: str, label: str, query: str) -> dashboard.QueryVariable:
         every = model.VariableOption(text="All", value="$__all", selected=True)
         variable = dashboard.QueryVariable(name).label(label).query(query).datasource(SOURCE).current(every)

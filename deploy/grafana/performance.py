@@ -13,7 +13,9 @@ SLOW = "high-response-times"
 
 def board() -> Board:
     """From the whole to its stages."""
-    made = Board("performance", "KYB: Performance Metrics", "Where the time of a request goes, from the whole to its stages.")
+    made = Board(
+        "performance", "KYB: Performance Metrics", "Where the time of a request goes, from the whole to its stages."
+    )
     made.row(
         "Response times",
         lines(
@@ -26,7 +28,7 @@ def board() -> Board:
         ),
         lines(
             "p99 by route",
-            "A route whose p99 is far above its p95 waits for something now and then: a neighbour, a place, the collector.",
+            "Far above p95, a route waits for something now and then: a neighbour, a place, the collector.",
             (quantile(0.99, metric.REQUEST_DURATION, "route", matchers=(CALLERS,)), "{{route}}"),
             unit="s",
             section=SLOW,
@@ -34,7 +36,7 @@ def board() -> Board:
         ),
         buckets(
             "Assessments: response times",
-            "How many requests that assess, single ones and batches, took how long. Two bands are two kinds of requests.",
+            "How many requests that assess, single ones and batches, took how long. Two bands are two kinds.",
             total(rate(metric.REQUEST_DURATION, WRITES, suffix="_bucket"), "le"),
             unit="s",
             section=SLOW,
@@ -64,7 +66,7 @@ def board() -> Board:
         "Waiting for a place",
         lines(
             "Saturation",
-            "The share of the places for requests (MAX_CONCURRENT_REQUESTS) that is taken, in each pod's busiest worker.",
+            "Share of the places for requests (MAX_CONCURRENT_REQUESTS) that is taken, in a pod's busiest worker.",
             (most(now(metric.SATURATION), "pod"), "{{pod}}"),
             unit="percentunit",
             section="saturation",
@@ -73,7 +75,7 @@ def board() -> Board:
         ),
         lines(
             "Age of the queue",
-            "How long the oldest request has waited for a place. After 1.5 s (concurrency.queue_wait) it is answered 503.",
+            "How long the oldest request has waited for a place. After 1.5 s (concurrency.queue_wait) it gets 503.",
             (most(now(metric.QUEUE_AGE), "pod"), "{{pod}}"),
             unit="s",
             section="queue-age",
@@ -162,7 +164,7 @@ def board() -> Board:
         ),
         lines(
             "Event loop: lateness, p99",
-            "How late the loop came to what was due, by pod. Above some 50 ms a pod has too much work or too little CPU.",
+            "How late the loop came to what was due. Above some 50 ms a pod has too much work or too little CPU.",
             (quantile(0.99, metric.LOOP_LAG, "pod"), "{{pod}}"),
             unit="s",
             section=SLOW,

@@ -10,7 +10,9 @@ from app.telemetry import catalogue as metric
 
 def board() -> Board:
     """Machine first, then connections and caches."""
-    made = Board("resources", "KYB: Resource Usage", "What the pods take of CPU, memory, connections and caches.", minutes=180)
+    made = Board(
+        "resources", "KYB: Resource Usage", "What the pods take of CPU, memory, connections and caches.", minutes=180
+    )
     made.row(
         "Processes",
         lines(
@@ -29,7 +31,7 @@ def board() -> Board:
         ),
         lines(
             "File descriptors",
-            "Share of what a process may open that the fullest process of each pod has open. Each connection takes one.",
+            "Share of what it may open that the fullest process of a pod has open. Each connection takes one.",
             (f"{most(now(metric.OPEN_FDS), 'pod')} / {most(now(metric.MAX_FDS), 'pod')}", "{{pod}}"),
             unit="percentunit",
             section="file-descriptors",
@@ -156,7 +158,7 @@ def board() -> Board:
         ),
         lines(
             "Lost on the way",
-            "Log lines and series of metrics that found no room. More than none means that what is shown here is not all.",
+            "Log lines and series of metrics that found no room. More than none: what is shown here is not all.",
             (total(rate(metric.LOG_DROPPED)), "log lines by second"),
             (most(now(metric.SERIES_DROPPED)), "series"),
             unit="short",

@@ -12,7 +12,9 @@ SCALING = "scaling-issues"
 
 def board() -> Board:
     """Replicas, then the load that decides on them, then what starts and ends."""
-    made = Board("scaling", "KYB: Scaling Events", "How many pods there are, how many there should be, and why.", minutes=360)
+    made = Board(
+        "scaling", "KYB: Scaling Events", "How many pods there are, how many there should be, and why.", minutes=360
+    )
     made.row(
         "Replicas",
         number(
@@ -101,9 +103,9 @@ def board() -> Board:
         "Load that decides",
         lines(
             "CPU of what was requested",
-            f"The mean over the pods, which the autoscaler holds against TARGET_CPU_PERCENT (70 unless set). {NEEDS_CLUSTER}",
+            f"The mean, which the autoscaler holds against TARGET_CPU_PERCENT (70 unless set). {NEEDS_CLUSTER}",
             (
-                f"{total(rate(metric.CPU), 'namespace')} / {total(of_pods('container_resource_requests', _of('cpu')), 'namespace')}",
+                f"{total(rate(metric.CPU), 'namespace')} / {_requested('cpu')}",
                 "{{namespace}}",
             ),
             unit="percentunit",
@@ -114,7 +116,7 @@ def board() -> Board:
             "Memory of what was requested",
             f"The same against TARGET_MEMORY_PERCENT (80 unless set). {NEEDS_CLUSTER}",
             (
-                f"{total(now(metric.MEMORY), 'namespace')} / {total(of_pods('container_resource_requests', _of('memory')), 'namespace')}",
+                f"{total(now(metric.MEMORY), 'namespace')} / {_requested('memory')}",
                 "{{namespace}}",
             ),
             unit="percentunit",
@@ -123,15 +125,15 @@ def board() -> Board:
         ),
         lines(
             "Requests by pod",
-            "A pod far below the others gets little: its connections are older than the newest pods, or it is not ready.",
+            "A pod far below the others is newer than the connections of callers, or is not ready.",
             (total(requests(), "pod"), "{{pod}}"),
             unit="reqps",
             section=SCALING,
         ),
         lines(
             "Saturation, mean",
-            "Share of the places for requests that are taken, over all pods. High at little CPU: they wait for a neighbour, "
-            "and more pods do not help.",
+            "Share of the places for requests that are taken. High at little CPU: they wait for a neighbour, and more "
+            "pods do not help.",
             (f"avg({now(metric.SATURATION)})", "mean"),
             (most(now(metric.SATURATION)), "fullest"),
             unit="percentunit",
@@ -148,8 +150,8 @@ def board() -> Board:
         ),
         lines(
             "Connections to the database",
-            "Open, and how many all pods may open together: it must stay below DB_MAX_CONNECTIONS at the greatest number "
-            "of replicas. The embedded database has no pool.",
+            "Open, and how many these pods may open together: below DB_MAX_CONNECTIONS also at the greatest number of "
+            "replicas. The embedded database has no pool.",
             (total(now(metric.POOL_OPEN, 'pool=~"database.*"')), "open"),
             (total(now(metric.POOL_LIMIT, 'pool=~"database.*"')), "allowed to these pods"),
             unit="none",
@@ -176,7 +178,7 @@ def board() -> Board:
         ),
         lines(
             "Workers that started",
-            "Within five minutes, over all pods. Each pod counts its own at its start; more are replacements of dead ones.",
+            "Within five minutes. Each pod counts its own at its start; more are replacements of dead ones.",
             (f"sum(increase({now(metric.WORKER_STARTS)}[5m]))", "started"),
             unit="none",
             section="restarts",
@@ -203,5 +205,6 @@ def board() -> Board:
     return made
 
 
-def _of(resource: str) -> str:
-    return f'resource="{resource}"'
+def _requested(resource: str) -> str:
+    requested = of_pods("container_resource_requests", f'resource="{resource}"')
+    return total(requested, "namespace")
