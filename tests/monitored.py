@@ -172,7 +172,7 @@ def series() -> dict[str, set[str]]:
 
 
 def names_of(metric: Metric) -> list[str]:
-    """A histogram has three."""
+    """Of its series; a histogram has three."""
     return (
         [f"{metric.name}_{end}" for end in ("bucket", "count", "sum")] if metric.kind == "histogram" else [metric.name]
     )

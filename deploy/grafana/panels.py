@@ -12,7 +12,7 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 from queries import AUTOSCALER, JOB
 
 RUNBOOK = "https://git.example/risk-assessment-service/blob/main/docs/runbook.md"
-"""Where the runbook can be read; a variable of each dashboard, to be set once for all in build.py's --runbook."""
+"""Where the runbook can be read: a variable of each dashboard, and build.py's --runbook."""
 TAG = "kyb"
 SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 NEEDS_CLUSTER = "Needs kube-state-metrics."
@@ -129,11 +129,11 @@ class Board:
         )
 
     def row(self, title: str, *panels: AnyPanel) -> None:
-        """Panels below a heading. Raises ValueError where they do not fill lines of 24 columns."""
+        """Panels below a heading, in lines of 24 columns."""
         self._rows.append((title, list(panels)))
 
     def built(self, runbook: str) -> model.Dashboard:
-        """As Grafana imports it. runbook: its address."""
+        """As Grafana imports it. runbook: its address.  Raises ValueError where a panel stands half outside."""
         board = self._dashboard
         for variable in _variables(runbook):
             board = board.with_variable(variable)
