@@ -117,14 +117,7 @@ def commands_named() -> set[tuple[str, ...]]:
     return {tuple(words.split()) for words in told}
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        pytest.param(words, marks=pytest.mark.xfail(reason="not built yet") if words[0] == "doctor" else ())
-        for words in sorted(commands_named())
-    ],
-    ids=" ".join,
-)
+@pytest.mark.parametrize("words", sorted(commands_named()), ids=" ".join)
 def test_a_command_that_is_named_exists(words: tuple[str, ...]) -> None:
     found: click.Command = kyb
     for word in words:
