@@ -223,4 +223,5 @@ def _breaker(
 def _log_change(name: str, old: State, new: State) -> None:
     """A line when a neighbour is given up and one when it is back; none for the probes between."""
     if (old, new) == ("closed", "open") or new == "closed":
-        log.warning("the breaker %s was %s and is %s", name, old, new)
+        told = event("breaker_changed", breaker=name, was=old, now=new)
+        log.warning("the breaker %s was %s and is %s", name, old, new, extra=told)

@@ -26,6 +26,9 @@ from app.evidence.providers.base import (
 from app.resilience.breaker import Breaker, BreakerOpen
 from app.resilience.deadline import Deadline, DeadlineExceeded
 from app.resilience.retry import Retry
+from app.telemetry.course import Course, current
+from app.telemetry.log import event
+from app.telemetry.trace import Trace, calling
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +117,7 @@ class Guarded:
             return Provided("timeout")
         try:
             async with asyncio.timeout(wait_s):
-                found = await self._cache.get(tenant_id, key, partial(self._load, tenant_id, profile, key))
+                found = await self._cache.get(tenant_id, key, partial(self._load, tenant_id, profile, key, current.get().trace))
         except TimeoutError:
             return Provided("timeout")
         except ProviderFailed as failed:
@@ -134,8 +137,12 @@ class Guarded:
         if self._under_way:
             await asyncio.wait(self._under_way)
 
-    async def _load(self, tenant_id: str, profile: wire.Profile, key: bytes) -> Provided:
-        """The answer to one question, asked in a task of its own. Raises ProviderFailed."""
+    async def _load(self, tenant_id: str, profile: wire.Profile, key: bytes, trace: Trace | None) -> Provided:
+        """The answer to one question, asked in a task of its own. Raises ProviderFailed.
+
+        trace: of the request that asked first.
+        """
+        current.set(Course(taken=trace))
         task = asyncio.current_task()
         assert task is not None
         self._under_way.add(task)
@@ -152,13 +159,15 @@ class Guarded:
             except Exception as error:
                 # A fault of ours, or of a library: no reason for the caller to go without an assessment.
                 # No traceback: its message could name the business.
-                log.error("the provider %s failed unexpectedly (%s)", self.name, type(error).__name__)
+                told = event("provider_failed", provider=self.name, error=type(error).__name__)
+                log.error("the provider %s failed unexpectedly (%s)", self.name, type(error).__name__, extra=told)
                 raise Unavailable(f"it failed unexpectedly ({type(error).__name__})") from None
         except ProviderFailed as failed:
             self.ended[failed.status] += 1
             self._failures.put((self._label, tenant_id, key), failed.status, STATUS_BYTES, self._failed_s)
             # One line for each question would be many in an outage; the breaker's warning stands for them.
-            log.debug("the provider %s is %s: %s", self.name, failed.status, failed.reason)
+            told = event("provider_away", provider=self.name, status=failed.status)
+            log.debug("the provider %s is %s: %s", self.name, failed.status, failed.reason, extra=told)
             raise
         self.ended[found.status] += 1
         return found
@@ -190,7 +199,8 @@ class Guarded:
             async with asyncio.timeout_at(deadline) as call:
                 self._calls.add(call)
                 try:
-                    return await self._provider.gather(profile, deadline)
+                    with calling(current.get().trace, f"provider {self.name}", {"provider": self.name}):
+                        return await self._provider.gather(profile, deadline)
                 finally:
                     self._calls.discard(call)
         except TimeoutError:
