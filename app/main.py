@@ -109,7 +109,8 @@ def create_app(settings: Settings, cells: Path | None = None, lines: LineWriter 
     """The application of one worker. cells: the folder in which the workers of a pod keep their metrics.  lines: what
     is logged, on its way.
 
-    Raises BudgetTooSmall, SecretsMissing, ExtraMissing, and what `registry.select` raises for a model that cannot be used.
+    Raises BudgetTooSmall, SecretsMissing, ExtraMissing, and what `registry.select` raises for a model that cannot be
+    used.
     """
     secrets = secrets_of(settings)
     store = make_store(settings)

@@ -31,6 +31,7 @@ from app.store.lists import Disposition
 from app.store.postgres.link import Timeouts
 from app.store.postgres.store import PostgresStore
 from app.store.sqlite import SqliteStore
+from app.telemetry.log import event
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ import pytest
 from service import wait_until
 
 from app.telemetry import log as log_module
-from app.telemetry.course import Course, current
+from app.telemetry.course import Course, current, unmarked
 from app.telemetry.lines import LineWriter
 from app.telemetry.log import LineHandler, configure, event, json_line, text_line, told_of
 from app.telemetry.trace import Tracing
@@ -67,7 +67,7 @@ def test_a_line_of_a_request_says_which() -> None:
     class Asked:
         id, method, headers = b"request-7", "GET", {b"traceparent": b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-00"}
 
-    token = current.set(Course(0.0, Asked(), Tracing()))  # type: ignore[arg-type]
+    token = current.set(Course(unmarked(), Asked(), Tracing()))  # type: ignore[arg-type]
     try:
         told = line("something")
     finally:
@@ -159,7 +159,10 @@ def test_other_libraries_are_heard_from_warnings_on(tmp_path: Path) -> None:
             logging.getLogger(name).debug("in passing")
         logging.getLogger("_granian.serve").info("Started worker-1")
     told = [json.loads(row) for row in (tmp_path / "log").read_text().splitlines()]
-    assert [(one["event"], one["logger"]) for one in told] == [("part", "app.part"), ("granian.serve", "_granian.serve")]
+    assert [(one["event"], one["logger"]) for one in told] == [
+        ("part", "app.part"),
+        ("granian.serve", "_granian.serve"),
+    ]
 
 
 def counted(dropped: int) -> bytes:

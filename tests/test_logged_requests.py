@@ -19,7 +19,7 @@ from service import COMMAND, KEY, Client, Service, Wire, environment, exchange, 
 MARK = "Zyxwvut"
 """Stands in everything personal that these tests send."""
 RATE = 0.5
-"""Of the speed with a log that is read, at least, that a service has with one that nobody reads. Others use the machine."""
+"""Of the speed with a log that is read, what a service has with one that nobody reads: others use the machine, too."""
 REQUESTS = 2000
 
 
@@ -69,7 +69,12 @@ def test_every_line_is_json_and_says_what_happened(tmp_path: Path) -> None:
             assert list(line)[:5] == ["time", "level", "event", "logger", "pid"]
             assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", line["time"])
         [made] = [line for line in told(service, "request") if line.get("request_id") == "my-request-1"]
-        assert (made["method"], made["route"], made["status"], made["level"]) == ("POST", "/v1/assessments", 201, "info")
+        assert (made["method"], made["route"], made["status"], made["level"]) == (
+            "POST",
+            "/v1/assessments",
+            201,
+            "info",
+        )
         assert 0 < made["duration_ms"] < 30_000
         assert re.fullmatch("[0-9a-f]{32}", made["trace_id"])
         [lost] = [line for line in told(service, "request") if line["status"] == 404]
@@ -101,7 +106,9 @@ def test_a_slow_request_is_told_of_with_its_stages(tmp_path: Path) -> None:
         client = service.client()
         items = [named(f"A {n}") for n in range(300)]
         assert client.post("/v1/assessments/batch", {"items": items}).status == 200
-        wait_until(lambda: any(l["route"].endswith("/batch") for l in told(service, "slow_request")), "it is told of")
+        wait_until(
+            lambda: any(line["route"].endswith("/batch") for line in told(service, "slow_request")), "it is told of"
+        )
         [slow] = [line for line in told(service, "slow_request") if line["route"].endswith("/batch")]
         assert slow["level"] == "warning"
         stages = slow["stages_ms"]

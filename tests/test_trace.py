@@ -1,4 +1,4 @@
-"""Trace context as W3C Trace Context (level 1) has it: its examples, its rules, and what is made of what breaks them."""
+"""Traces as W3C Trace Context (level 1) has them: its examples, its rules, and what is made of what breaks them."""
 
 from __future__ import annotations
 

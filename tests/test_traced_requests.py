@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from provider_server import PROVIDER, Behaviour, FakeProvider, good, status
+from provider_server import PROVIDER, Behaviour, Exchange, FakeProvider, good, status
 from service import Client, Service, named, serving, wait_until
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -107,6 +107,14 @@ def config(*providers: FakeProvider) -> str:
     return "providers:\n" + "".join(sections)
 
 
+def forgotten(*providers: FakeProvider) -> list[Exchange]:
+    """What came to them so far, such as the example that a start assesses."""
+    sent = [exchange for one in providers for exchange in one.requests]
+    for one in providers:
+        one.requests.clear()
+    return sent
+
+
 def business(number: int) -> dict[str, Any]:
     return named(f"{MARK} GmbH", registration_number=f"{MARK}{number}")
 
@@ -126,7 +134,11 @@ def test_a_trace_goes_from_the_caller_to_every_provider_and_into_the_log(tmp_pat
         chatty = {"LOG_LEVEL": "info", "LOG_ACCESS_SAMPLE": "1"}
         with serving(tmp_path, config(one, other), **chatty) as service:
             client = service.client()
-            assess(client, 1, traceparent=f"00-{TRACE}-{PARENT}-01", tracestate="congo=t61rcWkgMzE,rojo=00f067aa0ba902b7")
+            of_the_start = forgotten(one, other)
+            assert not any("traceparent" in exchange.headers for exchange in of_the_start)
+            assess(
+                client, 1, traceparent=f"00-{TRACE}-{PARENT}-01", tracestate="congo=t61rcWkgMzE,rojo=00f067aa0ba902b7"
+            )
             sent = [exchange.headers for server in (one, other) for exchange in server.requests]
             assert len(sent) == 2
             parents = {headers["traceparent"].split("-")[2] for headers in sent}
@@ -161,6 +173,7 @@ def test_spans_reach_a_collector(tmp_path: Path) -> None:
         traced = {"TRACING_ENDPOINT": collector.url, "TRACING_SAMPLE": "0", "OTEL_BSP_SCHEDULE_DELAY": "50"}
         with serving(tmp_path, config(one, broken), **traced) as service:
             client = service.client()
+            forgotten(one, broken)
             assess(client, 1, traceparent=f"00-{TRACE}-{PARENT}-01", X_Request_ID="request-1")
             assess(client, 2, traceparent=f"00-{TRACE[::-1]}-{PARENT}-00")
             assess(client, 3)

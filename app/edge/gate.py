@@ -24,7 +24,7 @@ from app.errors import (
 from app.roles import Permission
 from app.store.trail import Act, act
 from app.telemetry.access import AccessLog
-from app.telemetry.course import Course
+from app.telemetry.course import BODY, HEAD, KEY, QUEUE, RENDER, Course
 from app.telemetry.log import event
 from app.telemetry.traffic import Traffic
 
@@ -121,12 +121,13 @@ class Gate:
         begun = self._traffic.begin()
         request = Request(scope, receive)
         course = self._access.begin(request, begun)
+        marks = course.marks
         status = INTERNAL.status
         try:
             try:
                 request.read_head()
                 route = request.route = self.routes.find(request)
-                course.head = perf_counter()
+                marks[HEAD] = perf_counter()
                 if route.permission is not None:
                     principal = self._guard.known(request) or await self._guard.find(request)
                     request.principal = principal
@@ -137,24 +138,24 @@ class Gate:
                         await self._rates.charge(request)
                     if not is_allowed:
                         raise Forbidden(route.permission)
-                course.key = perf_counter()
+                marks[KEY] = perf_counter()
                 if route.body_limit:
                     request.check_content_type()
                     request.body = await self._bodies.read(request, route.body_limit)
-                course.body = perf_counter()
+                marks[BODY] = perf_counter()
                 if route.kind is None:
-                    course.queue = course.body
+                    marks[QUEUE] = marks[BODY]
                     answer = await route.endpoint(request)
                 else:
                     place = self._admission.enter(route.kind)
                     if place is not None:
                         await self._admission.wait(place)
-                    course.queue = perf_counter()
+                    marks[QUEUE] = perf_counter()
                     try:
                         answer = await route.endpoint(request)
                     finally:
                         self._admission.leave()
-                course.render = perf_counter()
+                marks[RENDER] = perf_counter()
                 headers: Headers = [
                     *answer.headers,
                     *route.headers,

@@ -8,7 +8,7 @@ import time
 from random import random
 from time import perf_counter
 
-from app.telemetry.course import Course, current
+from app.telemetry.course import BEGUN, Course, current, unmarked
 from app.telemetry.log import event
 from app.telemetry.trace import Attributes, Kind, Record, Span, Trace, Tracing, new_id
 from app.telemetry.traffic import METHODS, NO_ROUTE, OTHER_METHOD
@@ -37,7 +37,7 @@ class AccessLog:
 
     def begin(self, request: object, begun: float) -> Course:
         """The course of a request that comes in. begun: by `perf_counter`."""
-        course = Course(begun, request, self._tracing)  # type: ignore[arg-type]
+        course = Course(unmarked(begun), request, self._tracing)  # type: ignore[arg-type]
         current.set(course)
         return course
 
@@ -72,7 +72,7 @@ class AccessLog:
                 # What is answered 503 is said in our own words; what nobody expected may quote anything.
                 told["reason"] = str(error).partition("\n")[0][:REASON_CHARS]
         if slow or failed:
-            stages = course.stages(course.begun + took_s)
+            stages = course.stages(course.marks[BEGUN] + took_s)
             told["stages_ms"] = {name: _ms(end - begun) for name, (begun, end) in stages.items()}
         named = "request_failed" if failed else "slow_request" if slow else "request"
         log.log(level, "", extra=event(named, **told), exc_info=error if status == FAILED else None)
@@ -80,7 +80,7 @@ class AccessLog:
 
 def _record(course: Course, trace: Trace, record: Record, route: str, status: int, took_s: float) -> None:
     assert course.request is not None
-    ended = course.begun + took_s
+    ended = course.marks[BEGUN] + took_s
     # The clock of the marks begins anywhere.
     zero_ns = time.time_ns() - round(perf_counter() * 1e9)
 
@@ -98,7 +98,7 @@ def _record(course: Course, trace: Trace, record: Record, route: str, status: in
         "request.id": course.request.id.decode("ascii"),
     }
     error = (course.kind or str(status)) if status >= FAILED else ""
-    span(f"{method} {route}", "server", trace.span_id, trace.parent_id, course.begun, ended, told, error)
+    span(f"{method} {route}", "server", trace.span_id, trace.parent_id, course.marks[BEGUN], ended, told, error)
     for name, (begun, end) in course.stages(ended).items():
         if name in SPANS:
             span(name, "internal", trace.gather_id if name == "gather" else new_id(64), trace.span_id, begun, end, {})

@@ -22,28 +22,26 @@ class Asked(Protocol):
     def headers(self) -> Mapping[bytes, bytes]: ...
 
 
-class Course(Struct, eq=False):
-    """When a request came through each stage, by `perf_counter`; 0 for one that it did not come to.
+(BEGUN, HEAD, KEY, BODY, QUEUE, DECODE, GATHER, SCORE, RECORD, RENDER) = range(10)
+"""Places of the marks: where a request began, and where each of its stages ended."""
+NAMES = ("begun", "head", "key", "body", "queue", "decode", "gather", "score", "record", "render")
+OUTER = (HEAD, KEY, BODY, QUEUE)
+"""The stages of every request. What is not an assessment is `work` after them."""
 
-    begun: when its head was there.  tracing: decides on its trace once somebody asks for it.
-    error: what it is refused with.  kind: the slug of that problem.
+
+class Course(Struct, eq=False):
+    """Where a request is, and what has come of it.
+
+    marks: by `perf_counter`, 0 for a stage that it has not come through.  tracing: decides on its trace once somebody
+    asks for it.  error: what it is refused with.  kind: the slug of that problem.
 
     # Design: on the way a stage costs a look at the clock; what comes of it is worked out for those that are told
-    (PERF: benchmarks/test_service.py::test_telling).
+    # (PERF: benchmarks/test_service.py::test_telling).
     """
 
-    begun: float = 0.0
+    marks: list[float]
     request: Asked | None = None
     tracing: Tracing | None = None
-    head: float = 0.0
-    key: float = 0.0
-    body: float = 0.0
-    queue: float = 0.0
-    decode: float = 0.0
-    gather: float = 0.0
-    score: float = 0.0
-    record: float = 0.0
-    render: float = 0.0
     kind: str = ""
     error: Exception | None = None
     taken: Trace | None = None
@@ -58,14 +56,15 @@ class Course(Struct, eq=False):
 
     def stages(self, ended: float) -> dict[str, tuple[float, float]]:
         """Begin and end of each stage, in order. One that failed ends with the request; without that it ends with
-        `send`. What is not an assessment is `work` from its place in the queue to its answer."""
+        `send`."""
+        marks = self.marks
         found = {}
-        at = self.begun
-        for name in ASSESSMENT if self.decode else OTHER:
-            mark: float = self.render if name == WORK else getattr(self, name)
-            if mark:
-                found[name] = at, mark
-                at = mark
+        at = marks[BEGUN]
+        for place in range(HEAD, RENDER + 1) if marks[DECODE] else (*OUTER, RENDER):
+            name = NAMES[place] if marks[DECODE] or place in OUTER else "work"
+            if marks[place]:
+                found[name] = at, marks[place]
+                at = marks[place]
             elif self.error is not None:
                 break
         else:
@@ -74,11 +73,10 @@ class Course(Struct, eq=False):
         return found
 
 
-OUTER = ("head", "key", "body", "queue")
-WORK = "work"
-OTHER = (*OUTER, WORK)
-ASSESSMENT = (*OUTER, "decode", "gather", "score", "record", "render")
-"""Stages in the order in which a request comes through them, each marked at its end."""
+def unmarked(begun: float = 0.0) -> list[float]:
+    """The marks of a request that began now."""
+    return [begun, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
 
-current: ContextVar[Course] = ContextVar("course", default=Course())  # noqa: B039
+
+current: ContextVar[Course] = ContextVar("course", default=Course(unmarked()))  # noqa: B039
 """Of the task that answers a request. The default is nobody's, and marks on it mean nothing."""

@@ -26,7 +26,7 @@ from app.evidence.providers.base import (
 from app.resilience.breaker import Breaker, BreakerOpen
 from app.resilience.deadline import Deadline, DeadlineExceeded
 from app.resilience.retry import Retry
-from app.telemetry.course import Course, current
+from app.telemetry.course import Course, current, unmarked
 from app.telemetry.log import event
 from app.telemetry.trace import Trace, calling
 
@@ -115,9 +115,10 @@ class Guarded:
         """What it tells, or the status of its failure; never raises for one. wait_s: how long an answer is of use."""
         if wait_s <= 0:
             return Provided("timeout")
+        load = partial(self._load, tenant_id, profile, key, current.get().trace)
         try:
             async with asyncio.timeout(wait_s):
-                found = await self._cache.get(tenant_id, key, partial(self._load, tenant_id, profile, key, current.get().trace))
+                found = await self._cache.get(tenant_id, key, load)
         except TimeoutError:
             return Provided("timeout")
         except ProviderFailed as failed:
@@ -142,7 +143,7 @@ class Guarded:
 
         trace: of the request that asked first.
         """
-        current.set(Course(taken=trace))
+        current.set(Course(unmarked(), taken=trace))
         task = asyncio.current_task()
         assert task is not None
         self._under_way.add(task)
