@@ -27,7 +27,7 @@ from app.store.sqlite import SqliteStore
 from app.telemetry.access import AccessLog
 from app.telemetry.course import BODY, DECODE, GATHER, HEAD, QUEUE, RECORD, RENDER, SCORE, current
 from app.telemetry.course import KEY as RATED
-from app.telemetry.trace import Tracing
+from app.telemetry.trace import Span, Tracing
 
 REQUESTS = 1000
 RECORDS = 10_000
@@ -166,14 +166,16 @@ def test_edge(measure: Measure, client: Client) -> None:
     assert client.status == 200
 
 
-@pytest.mark.parametrize("traced", [False, True], ids=["untraced", "traceparent"])
-def test_telling(measure: Measure, traced: bool) -> None:
+@pytest.mark.parametrize("told", ["nothing", "traceparent", "tracing", "tracing_unsampled"])
+def test_telling(measure: Measure, told: str) -> None:
     """What log and trace cost a request that neither tells of, with the default share: its course, every mark of an
-    assessment, and the look at what it came to. traced: it came with a trace."""
-    access = AccessLog(0.01, 1.0, Tracing())
+    assessment, and the look at what it came to. tracing: spans of others are recorded."""
+    record: list[Span] = []
+    tracing = Tracing(0.0, record.append) if told.startswith("tracing") else Tracing()
+    access = AccessLog(0.01, 1.0, tracing)
     asked = scope(EXAMPLE)
-    if traced:
-        asked["headers"].append((b"traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"))
+    if told in ("traceparent", "tracing_unsampled"):
+        asked["headers"].append((b"traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"))
     request = Request(asked, None)  # type: ignore[arg-type]
     request.read_head()
 

@@ -47,9 +47,18 @@ class AccessLog:
         if took_s >= self._slow_s or status >= FAILED or random() < self._share:
             self._tell(course, route or NO_ROUTE, status, took_s)
         if self._tracing.is_on:
-            trace = course.trace
+            trace = self._recorded(course)
             if trace is not None and trace.record is not None:
                 _record(course, trace, trace.record, route or NO_ROUTE, status, took_s)
+
+    def _recorded(self, course: Course) -> Trace | None:
+        """The trace of a request, unless it is known that it is not recorded."""
+        if course.taken is None and course.request is not None:
+            headers, tracing = course.request.headers, self._tracing
+            parent = headers.get(b"traceparent")
+            if tracing.may_record(parent):
+                course.taken = tracing.take(parent, headers.get(b"tracestate"), True if parent is None else None)
+        return course.taken
 
     def _tell(self, course: Course, route: str, status: int, took_s: float) -> None:
         failed, slow = status >= FAILED, took_s >= self._slow_s

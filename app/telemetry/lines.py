@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
+import stat
+import termios
+from array import array
 from collections.abc import Callable
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import Thread
 
 MAX_LINES = 10_000
 """How many may wait: a few MB."""
-CHUNK_BYTES = 65_536
-"""How much is written at once: what a pipe holds."""
+FILE_CHUNK_BYTES = 65_536
+PIPE_CHUNK_BYTES = 16_384
+"""How much is written at once: into a pipe what fits, and where that is not sure, what the kernel keeps apart from the
+lines of other processes."""
 END_S = 2.0
 """How long the end of a process waits for what is still to be written."""
 
@@ -33,7 +40,9 @@ class LineWriter:
         self._said = 0
         self._is_torn = False
         self._max_lines = max_lines
+        self._is_pipe = stat.S_ISFIFO(os.fstat(descriptor).st_mode)
         self._lines: SimpleQueue[bytes | None] = SimpleQueue()
+        self._held: bytes | None = None
         self._is_open = True
         self._thread = Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()
@@ -72,17 +81,28 @@ class LineWriter:
         """The lines that wait, as many as are written at once, and whether more may follow."""
         lines: list[bytes] = []
         size = 0
-        line = self._lines.get()
+        line = self._held or self._lines.get()
+        self._held = None
+        most = self._chunk_bytes()
         while line is not None:
-            lines.append(line)
             size += len(line)
-            if size >= CHUNK_BYTES:
+            if lines and size > most:
+                self._held = line
                 return lines, True
+            lines.append(line)
             try:
                 line = self._lines.get_nowait()
             except Empty:
                 return lines, True
         return lines, False
+
+    def _chunk_bytes(self) -> int:
+        if not self._is_pipe:
+            return FILE_CHUNK_BYTES
+        waiting = array("i", [1])
+        with suppress(OSError):
+            fcntl.ioctl(self._descriptor, termios.FIONREAD, waiting)
+        return select.PIPE_BUF if waiting[0] else PIPE_CHUNK_BYTES
 
     def _write(self, data: bytes) -> bool:
         """Whether all of it could be written."""

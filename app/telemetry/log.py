@@ -25,8 +25,8 @@ OURS = ("app", "core", "_granian", "py.warnings")
 """Loggers whose messages are known to hold no personal data. Of another library's only the template is told."""
 STDERR = 2
 MESSAGE_CHARS = 1000
-FRAMES = 30
-CAUSES = 5
+FRAMES = 12
+CAUSES = 4
 
 _COLOURS = {"critical": 31, "error": 31, "warning": 33, "info": 32, "debug": 36}
 """ANSI codes."""

@@ -22,6 +22,8 @@ LONG_MEMBER_BYTES = 128
 _PARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _KEY = rb"(?:[a-z][a-z0-9_\-*/]{0,255}|[a-z0-9][a-z0-9_\-*/]{0,240}@[a-z][a-z0-9_\-*/]{0,13})"
 _MEMBER = re.compile(_KEY + rb"=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]")
+_ODD = frozenset(b"%x" % digit for digit in range(1, 16, 2))
+"""The last digits of flags that say sampled."""
 _NO_TRACE = b"0" * 32
 _NO_PARENT = b"0" * 16
 
@@ -74,27 +76,34 @@ class Trace(Struct, frozen=True):
 
 class Tracing:
     """Takes traces over, begins new ones, and decides which are recorded: those that the caller's sampled flag says,
-    and of those that begin here a share, by their id.
+    and of those that begin here a share.
 
     record: takes spans; None records nothing, and leaves the caller's flag as it is.
     """
 
     def __init__(self, share: float = 0.0, record: Record | None = None) -> None:
-        self._below = round(share * 2**64)
+        self._share = share
         self._record = record
         self.is_on = record is not None
 
-    def take(self, traceparent: bytes | None, tracestate: bytes | None = None) -> Trace:
-        """The trace of a request with these headers. One that is not as it should be begins anew, without a word."""
+    def may_record(self, traceparent: bytes | None) -> bool:
+        """Whether a request with this header may be one to record; where it has none, that decides it."""
+        # PERF: benchmarks/test_service.py::test_telling: of most requests that are not recorded, no trace need be made.
+        return self.is_on and (random.random() < self._share if traceparent is None else traceparent[54:55] in _ODD)
+
+    def take(self, traceparent: bytes | None, tracestate: bytes | None = None, is_sampled: bool | None = None) -> Trace:
+        """The trace of a request with these headers. One that is not as it should be begins anew, without a word.
+
+        is_sampled: of one that begins here, None where that is not decided yet.
+        """
         found = None if traceparent is None else parsed(traceparent)
         if found is not None:
-            trace_id, parent_id, is_sampled = found
+            trace_id, parent_id, flag = found
             state = b"" if tracestate is None else kept_state(tracestate)
         else:
             trace_id, parent_id, state = new_id(128), "", b""
-            is_sampled = self.is_on and int(trace_id[16:], 16) < self._below
-        record = self._record if is_sampled else None
-        return Trace(trace_id, parent_id, new_id(64), new_id(64), is_sampled, state, record)
+            flag = self.may_record(None) if is_sampled is None else is_sampled
+        return Trace(trace_id, parent_id, new_id(64), new_id(64), flag, state, self._record if flag else None)
 
 
 def parsed(traceparent: bytes) -> tuple[str, str, bool] | None:
