@@ -8,7 +8,7 @@ import time
 from random import random
 from time import perf_counter
 
-from app.telemetry.course import BEGUN, Course, current, unmarked
+from app.telemetry.course import BEGUN, Course, current
 from app.telemetry.log import event
 from app.telemetry.trace import Attributes, Kind, Record, Span, Trace, Tracing, new_id
 from app.telemetry.traffic import METHODS, NO_ROUTE, OTHER_METHOD
@@ -37,7 +37,8 @@ class AccessLog:
 
     def begin(self, request: object, begun: float) -> Course:
         """The course of a request that comes in. begun: by `perf_counter`."""
-        course = Course(unmarked(begun), request, self._tracing)  # type: ignore[arg-type]
+        marks = [begun, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+        course = Course(marks, request, self._tracing)  # type: ignore[arg-type]
         current.set(course)
         return course
 
@@ -46,19 +47,14 @@ class AccessLog:
         # PERF: benchmarks/test_service.py::test_telling
         if took_s >= self._slow_s or status >= FAILED or random() < self._share:
             self._tell(course, route or NO_ROUTE, status, took_s)
-        if self._tracing.is_on:
-            trace = self._recorded(course)
-            if trace is not None and trace.record is not None:
-                _record(course, trace, trace.record, route or NO_ROUTE, status, took_s)
-
-    def _recorded(self, course: Course) -> Trace | None:
-        """The trace of a request, unless it is known that it is not recorded."""
-        if course.taken is None and course.request is not None:
-            headers, tracing = course.request.headers, self._tracing
+        tracing = self._tracing
+        if tracing.is_on and course.request is not None:
+            headers = course.request.headers
             parent = headers.get(b"traceparent")
-            if tracing.may_record(parent):
+            if course.taken is None and tracing.may_record(parent):
                 course.taken = tracing.take(parent, headers.get(b"tracestate"), True if parent is None else None)
-        return course.taken
+            if course.taken is not None and course.taken.record is not None:
+                _record(course, course.taken, course.taken.record, route or NO_ROUTE, status, took_s)
 
     def _tell(self, course: Course, route: str, status: int, took_s: float) -> None:
         failed, slow = status >= FAILED, took_s >= self._slow_s

@@ -73,9 +73,9 @@ class Course(Struct, eq=False):
         return found
 
 
-def unmarked(begun: float = 0.0) -> list[float]:
-    """The marks of a request that began now."""
-    return [begun, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+def unmarked() -> list[float]:
+    """The marks of what is no request."""
+    return [0.0] * len(NAMES)
 
 
 current: ContextVar[Course] = ContextVar("course", default=Course(unmarked()))  # noqa: B039

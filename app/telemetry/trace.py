@@ -89,7 +89,9 @@ class Tracing:
     def may_record(self, traceparent: bytes | None) -> bool:
         """Whether a request with this header may be one to record; where it has none, that decides it."""
         # PERF: benchmarks/test_service.py::test_telling: of most requests that are not recorded, no trace need be made.
-        return self.is_on and (random.random() < self._share if traceparent is None else traceparent[54:55] in _ODD)
+        if traceparent is None:
+            return self.is_on and random.random() < self._share
+        return self.is_on and traceparent[54:55] in _ODD
 
     def take(self, traceparent: bytes | None, tracestate: bytes | None = None, is_sampled: bool | None = None) -> Trace:
         """The trace of a request with these headers. One that is not as it should be begins anew, without a word.
