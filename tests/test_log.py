@@ -123,6 +123,7 @@ def configured(descriptor: int, **more: Any) -> Iterator[LineWriter]:
     """The whole process logs to a descriptor; afterwards it is as before."""
     root = logging.getLogger()
     handlers, level, hooks = root.handlers[:], root.level, (threading.excepthook, sys.unraisablehook)
+    told = {name: getattr(logging, name) for name in ("_srcfile", "logThreads", "logProcesses", "logMultiprocessing")}
     writer = configure("debug", as_text=False, descriptor=descriptor, **more)
     try:
         yield writer
@@ -133,6 +134,8 @@ def configured(descriptor: int, **more: Any) -> Iterator[LineWriter]:
         for name in log_module.OURS:
             logging.getLogger(name).setLevel(logging.NOTSET)
         logging.captureWarnings(False)
+        for name, value in told.items():
+            setattr(logging, name, value)
         threading.excepthook, sys.unraisablehook = hooks
 
 

@@ -8,7 +8,7 @@ import time
 from random import random
 from time import perf_counter
 
-from app.telemetry.course import BEGUN, Course, current
+from app.telemetry.course import BEGUN, QUEUE, Course, current
 from app.telemetry.log import event
 from app.telemetry.trace import Attributes, Kind, Record, Span, Trace, Tracing, new_id
 from app.telemetry.traffic import METHODS, NO_ROUTE, OTHER_METHOD
@@ -76,7 +76,8 @@ class AccessLog:
             if status != FAILED:
                 # What is answered 503 is said in our own words; what nobody expected may quote anything.
                 told["reason"] = str(error).partition("\n")[0][:REASON_CHARS]
-        if slow or failed:
+        if slow or (failed and course.marks[QUEUE]):
+            # One that was turned away before it was worked on failed at once, and there may be very many.
             stages = course.stages(course.marks[BEGUN] + took_s)
             told["stages_ms"] = {name: _ms(end - begun) for name, (begun, end) in stages.items()}
         named = "request_failed" if failed else "slow_request" if slow else "request"
