@@ -7,6 +7,7 @@ import os
 import select
 import stat
 import termios
+import time
 from array import array
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,6 +20,8 @@ FILE_CHUNK_BYTES = 65_536
 PIPE_CHUNK_BYTES = 16_384
 """How much is written at once: into a pipe what fits, and where that is not sure, what the kernel keeps apart from the
 lines of other processes."""
+REST_S = 0.1
+"""How long nothing is written after what could not be."""
 END_S = 2.0
 """How long the end of a process waits for what is still to be written."""
 
@@ -72,6 +75,8 @@ class LineWriter:
             lines, more = self._next()
             if lines and not self._write(b"".join(lines)):
                 self.dropped += len(lines)
+                if self._is_open:
+                    time.sleep(REST_S)
             elif self.dropped != self._said:
                 dropped = self.dropped
                 if self._write(self._told(dropped - self._said)):
