@@ -117,7 +117,7 @@ def log_to_stderr(settings: Settings) -> LineWriter:
     chosen = settings.logging
     console = Console(stderr=True)
     as_text = chosen.format == "text" or (chosen.format == "auto" and console.is_terminal)
-    return configure(chosen.level, as_text=as_text, colour=console.is_terminal and not console.no_color)
+    return configure(chosen.level, as_text=as_text, colour=console.color_system is not None and not console.no_color)
 
 
 def _end_with_parent() -> None:
