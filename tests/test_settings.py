@@ -138,6 +138,11 @@ OTHER: dict[str, tuple[str, Any]] = {
     "scaling.target_cpu_percent": ("55", 55),
     "scaling.target_memory_percent": ("65", 65),
     "logging.level": ("WARNING", "warning"),
+    "logging.format": ("Text", "text"),
+    "logging.access_sample": ("12.5%", 0.125),
+    "logging.slow_request": ("250ms", 0.25),
+    "tracing.endpoint": ("https://collector:4318", "https://collector:4318/v1/traces"),
+    "tracing.sample": ("0.001", 0.001),
 }
 
 BESIDE = {"database.direct_url": POSTGRES, "database.pooler": POSTGRES}

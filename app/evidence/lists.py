@@ -27,6 +27,7 @@ from app.evidence.recompiling import recompile
 from app.ids import now_ms
 from app.store.base import StoreUnavailable
 from app.store.lists import Lists, ListVersion
+from app.telemetry.log import event
 from core.names import NameIndex, SnapshotDamaged, SnapshotOutdated
 from core.snapshot import ENGINE, entities_of
 
@@ -114,7 +115,8 @@ class ListsInForce:
             except (SnapshotGone, SnapshotDamaged, SnapshotOutdated, OSError) as error:
                 refused[known.name] = (known.number, str(error))
                 if self._refused.get(known.name) != refused[known.name]:
-                    log.error("the watchlist %s cannot be taken up: %s", known.name, error)
+                    told = event("list_refused", list=known.name)
+                    log.error("the watchlist %s cannot be taken up: %s", known.name, error, extra=told)
                 if held is not None:
                     lists.append(held)
         loaded = self._made(lists, before)
@@ -126,9 +128,9 @@ class ListsInForce:
         for one in loaded.lists:
             held = before.named(one.name)
             if held is None or held.version != one.version:
-                log.info(
-                    "the watchlist %s is in force in version %s, %d entries", one.name, one.version, one.known.entities
-                )
+                told = {"list": one.name, "version": one.version, "entries": one.known.entities}
+                said = "the watchlist %s is in force in version %s, %d entries"
+                log.info(said, *told.values(), extra=event("list_in_force", **told))
         self._refused = refused
         self.loaded = loaded
         await asyncio.to_thread(self._clean, {one.known.snapshot.hex() for one in loaded.lists})
@@ -144,10 +146,10 @@ class ListsInForce:
             try:
                 await self.refresh()
             except StoreUnavailable as error:
-                log.warning("watchlists are not looked after: %s", error)
+                log.warning("watchlists are not looked after: %s", error, extra=event("lists_wait"))
             except Exception:
                 # Whatever it was, the next change of a list must not be missed for it.
-                log.exception("watchlists could not be looked after")
+                log.exception("watchlists could not be looked after", extra=event("lists_failed"))
 
     async def _taken_up(self, known: ListVersion, held: LoadedList | None) -> LoadedList:
         if held is not None and held.known.snapshot == known.snapshot:

@@ -16,6 +16,7 @@ from msgspec import Struct
 from yarl import URL
 
 from app.evidence.providers.base import Absurd, Declined, Dropped, Unavailable
+from app.telemetry.trace import outgoing
 
 RESOLVER_THREADS = 4
 IDLE_S = 30.0
@@ -123,7 +124,7 @@ class Client:
                 request.method,
                 URL(request.url, encoded=True),
                 data=request.body,
-                headers=request.headers,
+                headers=(*request.headers, *outgoing()),
                 allow_redirects=False,
                 **options,
             ) as response:
