@@ -20,6 +20,7 @@ from app.records import RENDERER_VERSION, Answer, Record, Recorded, Records
 from app.registry import Registry
 from app.resilience.deadline import Deadline
 from app.store.base import Receipt, Row, Store
+from app.telemetry.course import DECODE, GATHER, RECORD, SCORE, current
 from app.telemetry.outcomes import Outcomes
 from core import ENGINE_VERSION
 from core.scorer import Assessed
@@ -109,12 +110,16 @@ class Assessor:
 
         Raises ProfileRefused, Conflict, and what the store raises.
         """
+        marks = current.get().marks
+        marks[DECODE] = perf_counter()
         gathered = await self.source.gather(tenant_id, profile)
+        marks[GATHER] = perf_counter()
         as_of = self._today()
         try:
             assessed = self.registry.active.assess(profile, gathered.findings, as_of)
         except ProfileInvalid as invalid:
             raise _refused(invalid) from None
+        marks[SCORE] = perf_counter()
         business_id = _encode_json(profile.business.id)
         if dry_run:
             self.outcomes.dry_run(assessed)
@@ -123,11 +128,13 @@ class Assessor:
         answer = Answer(row.id, business_id, assessed, gathered)
         if keyed is None:
             await self._commit.run(self.store.add((row,), actor=actor))
+            marks[RECORD] = perf_counter()
             told = answer.render(full)
         else:
             told = answer.render(full)
             receipt = self._receipt(tenant_id, keyed, 201, (row.id,), full, told, as_of)
             earlier = await self._commit.run(self.store.add((row,), receipt, actor=actor))
+            marks[RECORD] = perf_counter()
             if earlier is not None:
                 return await self._repeat(earlier)
         self.outcomes.recorded(assessed)
@@ -162,16 +169,20 @@ class Assessor:
         outcomes: list[Answer | Exception] = []
         rows: list[Row] = []
         place = 0
+        marks = current.get().marks
+        marks[DECODE] = marks[GATHER] = perf_counter()
         while place < len(items):
             outcome, made, place = await self._score_slice(tenant_id, items, place, day, dry_run)
             outcomes.extend(outcome)
             rows.extend(made)
             await asyncio.sleep(0)
+        marks[SCORE] = perf_counter()
         return Scored(outcomes, rows, day)
 
     async def record_each(self, scored: Scored, *, actor: str) -> list[Answer | Exception]:
         """Record the rows of a batch; the outcomes as they are after that. One that fails, fails alone."""
         errors = iter(await self._batch_commit.run(self.store.add_each(scored.rows, actor=actor)))
+        current.get().marks[RECORD] = perf_counter()
         outcomes = [_settled(o, next(errors)) if isinstance(o, Answer) else o for o in scored.outcomes]
         self._count(outcomes)
         return outcomes
@@ -183,6 +194,7 @@ class Assessor:
         ids = tuple([outcome.id if isinstance(outcome, Answer) else None for outcome in scored.outcomes])
         receipt = self._receipt(tenant_id, keyed, 200, ids, full, body, scored.as_of)
         earlier = await self._batch_commit.run(self.store.add(scored.rows, receipt, actor=actor))
+        current.get().marks[RECORD] = perf_counter()
         if earlier is None:
             self._count(scored.outcomes)
         return earlier
@@ -222,7 +234,10 @@ class Assessor:
             if perf_counter() - started > SLICE_S:
                 break
         profiles = [profile for profile in read if isinstance(profile, wire.Profile)]
+        gathering = perf_counter()
         found = await self.source.gather_each(tenant_id, profiles)
+        # A batch gathers and scores by turns: told as if it had gathered first.
+        current.get().marks[GATHER] += perf_counter() - gathering
         scored = self.registry.active.assess_many(profiles, [g.findings for g in found], as_of)
         triples = iter(zip(profiles, found, scored, strict=True))
         outcomes: list[Answer | Exception] = []

@@ -6,6 +6,7 @@ import asyncio
 import gc
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -13,6 +14,7 @@ from app import __version__, errors, wire
 from app.api import docs, openapi
 from app.api.assessments import Assessments
 from app.api.audit import AuditTrail
+from app.api.debug import Debug
 from app.api.dispositions import DispositionsOf
 from app.api.health import HealthOf
 from app.api.keys import KeyRing
@@ -53,6 +55,7 @@ from app.metering import Metering
 from app.neighbours import Store, Tiers, breakers_of, make_store
 from app.overrides import Overrides
 from app.profiles import read_profile
+from app.profiling.heap import Heap
 from app.resilience.batcher import Overloaded
 from app.resilience.deadline import Deadline, DeadlineExceeded
 from app.secrets import Secrets, secrets_of
@@ -60,12 +63,19 @@ from app.settings import Settings
 from app.store.base import KeyBusy, KeyReused, StoreUnavailable, Unconfirmed
 from app.store.postgres.store import PostgresStore
 from app.store.trail import Checkpoint
+from app.telemetry.access import AccessLog
 from app.telemetry.catalogue import METRICS
 from app.telemetry.cells import Cells
 from app.telemetry.exposition import Exposition
+from app.telemetry.lines import LineWriter
 from app.telemetry.meters import Meters
 from app.telemetry.process import ProcessWatch
+from app.telemetry.trace import Tracing
 from app.telemetry.traffic import Traffic
+
+if TYPE_CHECKING:
+    # Its packages are an extra.
+    from app.telemetry.otlp import Exporter
 
 GC_THRESHOLD = 50_000
 """Allocations between two collections. At 10,000 connections the collector decides the throughput."""
@@ -98,11 +108,15 @@ PROBLEMS = ProblemTable().extended(
 """Every exception that a request can end with, and how the caller is told."""
 
 
-def create_app(settings: Settings, cells: Path | None = None) -> Application:
-    """The application of one worker. cells: the folder in which the workers of a pod keep their metrics.
+def create_app(settings: Settings, cells: Path | None = None, lines: LineWriter | None = None) -> Application:
+    """The application of one worker. cells: the folder in which the workers of a pod keep their metrics.  lines: what
+    is logged, on its way.
 
-    Raises BudgetTooSmall, SecretsMissing, and what `registry.select` raises for a model that cannot be used.
+    Raises BudgetTooSmall, SecretsMissing, ExtraMissing, and what `registry.select` raises for a model that cannot be
+    used.
     """
+    # First, so that what is traced from the start is everything that is made here.
+    heap = Heap(settings.monitoring.trace_allocations)
     secrets = secrets_of(settings)
     store = make_store(settings)
     tiers = Tiers(settings)
@@ -134,6 +148,12 @@ def create_app(settings: Settings, cells: Path | None = None) -> Application:
     metering.evidence(parts.gatherer, lists, parts.providers)
     metering.edge(admission, limiter)
     metering.audit(acts, notes, checkpoints)
+    if lines is not None:
+        metering.log(lines)
+    exporter = make_exporter(settings)
+    logging = settings.logging
+    tracing = Tracing(settings.tracing.sample, None if exporter is None else exporter.record)
+    access = AccessLog(logging.access_sample, logging.slow_request, tracing)
     status = ServiceHealth(
         __version__,
         parts.registry.active_summary,
@@ -150,6 +170,7 @@ def create_app(settings: Settings, cells: Path | None = None) -> Application:
     )
     metering.health(status, __version__, store)
     health = HealthOf(status)
+    debug = Debug(heap, notes.note)
     within = partial(bounded, deadline)
     described: dict[str, Answer] = {}
     endpoints: dict[str, dict[str, Endpoint]] = {
@@ -171,6 +192,9 @@ def create_app(settings: Settings, cells: Path | None = None) -> Application:
         "/v1/keys/{id}/rotate": {"POST": within(ring.rotate)},
         "/v1/audit": {"GET": within(trail.list)},
         "/v1/audit/checkpoints": {"GET": within(trail.checkpoints)},
+        "/debug/pprof/goroutine": {"GET": debug.goroutine},
+        "/debug/pprof/heap": {"GET": debug.heap},
+        "/debug/pprof/profile": {"GET": debug.profile},
         "/problems/{slug}": {"GET": problem},
         "/health": {"GET": health.brief},
         "/health/live": {"GET": health.live},
@@ -192,6 +216,7 @@ def create_app(settings: Settings, cells: Path | None = None) -> Application:
         keyring.start()
         checkpoints.start()
         described.update(await _description(assessor, server.url))
+        when_told_to_stop(debug.stop)
         # Everything made so far lives as long as the process: the collector need not walk it again.
         gc.collect()
         gc.freeze()
@@ -210,6 +235,8 @@ def create_app(settings: Settings, cells: Path | None = None) -> Application:
             await census.stop()
         await asyncio.gather(tiers.close(), store.close())
         await watch.stop()
+        if exporter is not None:
+            await asyncio.to_thread(exporter.close)
 
     limits: dict[Body, int] = {"single": server.body_limit, "batch": server.batch_body_limit}
     origins = server.cors_origins or ()
@@ -235,6 +262,7 @@ def create_app(settings: Settings, cells: Path | None = None) -> Application:
         hardening,
         start,
         stop,
+        access,
     )
     return OpenToPages(gate, origins, PROBLEMS, hardening) if origins else gate
 
@@ -251,6 +279,15 @@ def make_keys(settings: Settings, secrets: Secrets, store: Store, tiers: Tiers) 
         timeout_s=settings.database.timeout,
     )
     return ring, Keys(store, secrets.key_hash, settings.auth.environment, settings.limits, ring.forget)
+
+
+def make_exporter(settings: Settings) -> Exporter | None:
+    """What sends recorded traces to the collector; None where there is none. Raises ExtraMissing."""
+    if settings.tracing.endpoint is None:
+        return None
+    from app.telemetry.otlp import Exporter
+
+    return Exporter(settings.tracing.endpoint, __version__)
 
 
 def _anchor(file: FileAnchor | None, checkpoint: Checkpoint) -> None:

@@ -27,6 +27,7 @@ from app.resilience.retry import Retry
 from app.store.postgres.link import Link
 from app.store.postgres.store import PostgresStore
 from app.telemetry import catalogue
+from app.telemetry.lines import LineWriter
 from app.telemetry.meters import Meters, Metric
 
 STATUSES: Mapping[wire.ComponentStatus, int] = {"ok": 0, "degraded": 1, "down": 2}
@@ -97,6 +98,10 @@ class Metering:
         kind = "postgresql" if isinstance(store, PostgresStore) else "sqlite"
         model = f"{status.model.id}@{status.model.version}"
         self._meters.counter(catalogue.INFO, version, model, store.schema_version, kind).set(1)
+
+    def log(self, lines: LineWriter) -> None:
+        """What is logged."""
+        self._take(catalogue.LOG_DROPPED, (), lambda: lines.dropped)
 
     def _take(self, metric: Metric, labels: tuple[str, ...], read: Callable[[], float]) -> None:
         told = self._meters.counter(metric, *labels)

@@ -31,6 +31,7 @@ from app.store.lists import Disposition
 from app.store.postgres.link import Timeouts
 from app.store.postgres.store import PostgresStore
 from app.store.sqlite import SqliteStore
+from app.telemetry.log import event
 
 log = logging.getLogger(__name__)
 
@@ -223,4 +224,5 @@ def _breaker(
 def _log_change(name: str, old: State, new: State) -> None:
     """A line when a neighbour is given up and one when it is back; none for the probes between."""
     if (old, new) == ("closed", "open") or new == "closed":
-        log.warning("the breaker %s was %s and is %s", name, old, new)
+        told = event("breaker_changed", breaker=name, was=old, now=new)
+        log.warning("the breaker %s was %s and is %s", name, old, new, extra=told)

@@ -14,7 +14,9 @@ import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from functools import partial
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes, TaskImpl
@@ -27,7 +29,7 @@ from app import __version__
 from app.edge.gate import Application
 from app.ids import now_ms
 from app.keys import first_key
-from app.main import create_app
+from app.main import create_app, make_exporter
 from app.neighbours import Tiers, make_store
 from app.registry import ModelUnknown, select
 from app.secrets import SecretsMissing, secrets_of
@@ -40,12 +42,24 @@ from app.store.postgres.store import START_PATIENCE_S, PostgresStore
 from app.store.sqlite import SqliteStore
 from app.store.trail import SYSTEM_TENANT, act
 from app.telemetry.cells import Folder
+from app.telemetry.lines import LineWriter
+from app.telemetry.log import configure
+from app.telemetry.trace import ExtraMissing
 from core.model import ModelRefused
 
 log = logging.getLogger(__name__)
 
 PR_SET_PDEATHSIG = 1
 MODEL_SWITCHED = "model.switched"
+
+
+GRANIAN_LOG = {
+    "incremental": True,
+    "formatters": {},
+    "handlers": {},
+    "loggers": {"_granian": {"propagate": True}},
+}
+"""The server's own log goes where everything else does, and leaves that as it is."""
 
 
 class StartRefused(Exception):
@@ -56,8 +70,10 @@ def run(loaded: Loaded) -> None:
     """Serve until told to stop. Raises StartRefused before anything is served."""
     settings = loaded.settings
     check_model(settings)
+    check_tracing(settings)
     check_port(settings)
     key_file = asyncio.run(check_store(settings))
+    lines = log_to_stderr(settings)
     server = settings.server
     granian = Server(
         target="app.main:create_app",
@@ -74,22 +90,34 @@ def run(loaded: Loaded) -> None:
         backpressure=server.backpressure,
         http1_settings=HTTP1Settings(header_read_timeout=int(server.header_timeout * 1000)),
         log_level=LogLevels(settings.logging.level),
+        log_dictconfig=GRANIAN_LOG,
         workers_kill_timeout=max(1, math.ceil(server.shutdown_grace)),
         respawn_failed_workers=True,
     )
-    granian.on_startup(partial(announce, settings, key_file))
+    granian.on_startup(partial(announce_if_heard, settings, key_file))
     cells = Folder()
     try:
         granian.serve(target_loader=partial(load_worker, settings, cells.path), wrap_loader=False)
     finally:
         cells.close()
+        lines.close()
 
 
 def load_worker(settings: Settings, cells: Path) -> Application:
     """The application, in the worker's own process. cells: where the workers of the pod keep their metrics."""
     _end_with_parent()
-    logging.basicConfig(level=settings.logging.level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    return create_app(settings, cells)
+    lines = log_to_stderr(settings)
+    # The end of a worker is none of the interpreter, and runs only this.
+    Finalize(None, lines.close, exitpriority=0)
+    return create_app(settings, cells, lines)
+
+
+def log_to_stderr(settings: Settings) -> LineWriter:
+    """Have all that this process logs go to stderr: for people where that is a terminal, unless the settings say."""
+    chosen = settings.logging
+    console = Console(stderr=True)
+    as_text = chosen.format == "text" or (chosen.format == "auto" and console.is_terminal)
+    return configure(chosen.level, as_text=as_text, colour=console.color_system is not None and not console.no_color)
 
 
 def _end_with_parent() -> None:
@@ -114,6 +142,16 @@ def check_model(settings: Settings) -> None:
         raise StartRefused(
             f"the model file {error.filename} cannot be read ({error.strerror}); check MODEL_PATH"
         ) from None
+
+
+def check_tracing(settings: Settings) -> None:
+    """Refuse to trace without the packages that send traces."""
+    try:
+        exporter = make_exporter(settings)
+    except ExtraMissing as missing:
+        raise StartRefused(str(missing)) from None
+    if exporter is not None:
+        exporter.close()
 
 
 def check_port(settings: Settings) -> None:
@@ -194,6 +232,12 @@ def make_folder(folder: Path) -> None:
     except OSError as error:
         why = f"the data folder {folder} cannot be made ({error.strerror}); name another with DATA_DIR or --data-dir"
         raise StartRefused(why) from None
+
+
+def announce_if_heard(settings: Settings, key_file: Path | None) -> None:
+    """The same as `announce`; a disk that is full is no reason not to serve."""
+    with suppress(OSError):
+        announce(settings, key_file)
 
 
 def announce(settings: Settings, key_file: Path | None) -> None:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import orjson
@@ -24,10 +25,14 @@ from app.main import create_app
 from app.profiles import read_profile
 from app.store.base import Receipt, Row, opened
 from app.store.sqlite import SqliteStore
+from app.telemetry.access import AccessLog
 from app.telemetry.catalogue import METRICS, REQUEST_DURATION
 from app.telemetry.cells import Cells
+from app.telemetry.course import BODY, DECODE, GATHER, HEAD, QUEUE, RECORD, RENDER, SCORE, current
+from app.telemetry.course import KEY as RATED
 from app.telemetry.exposition import Exposition
 from app.telemetry.meters import Meters
+from app.telemetry.trace import Span, Tracing
 from app.telemetry.traffic import Traffic
 
 REQUESTS = 1000
@@ -165,6 +170,38 @@ def test_edge(measure: Measure, client: Client) -> None:
     finally:
         gate.routes = table
     assert client.status == 200
+
+
+@pytest.mark.parametrize("told", ["nothing", "traceparent", "tracing", "tracing_unsampled"])
+def test_telling(measure: Measure, told: str) -> None:
+    """What log and trace cost a request that neither tells of, with the default share: its course, every mark of an
+    assessment, and the look at what it came to. tracing: spans of others are recorded."""
+    record: list[Span] = []
+    tracing = Tracing(0.0, record.append) if told.startswith("tracing") else Tracing()
+    access = AccessLog(0.01, 1.0, tracing)
+    asked = scope(EXAMPLE)
+    if told in ("traceparent", "tracing_unsampled"):
+        asked["headers"].append((b"traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"))
+    request = Request(asked, None)  # type: ignore[arg-type]
+    request.read_head()
+
+    def run() -> None:
+        for _ in range(REQUESTS):
+            course = access.begin(request, 1.0)
+            marks = course.marks
+            marks[HEAD] = perf_counter()
+            marks[RATED] = perf_counter()
+            marks[BODY] = perf_counter()
+            marks[QUEUE] = perf_counter()
+            inner = current.get().marks
+            inner[DECODE] = perf_counter()
+            inner[GATHER] = perf_counter()
+            inner[SCORE] = perf_counter()
+            inner[RECORD] = perf_counter()
+            marks[RENDER] = perf_counter()
+            access.end(course, PATH, 201, 0.001)
+
+    measure(run, per=REQUESTS, unit="request")
 
 
 @pytest.mark.parametrize("explain", ["top", "full"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from typing import Any
 
@@ -10,13 +11,14 @@ import pytest
 
 from app.edge.admission import Admission
 from app.edge.authentication import Anyone
-from app.edge.gate import QUIET_S, Answer, Gate, Route
+from app.edge.gate import Answer, Gate, Route
 from app.edge.rates import Rates
 from app.edge.request import Bodies, Request
 from app.errors import ProblemTable, Unavailable
 from app.limits.limiter import Limiter
 from app.store.trail import Act
 from app.telemetry.cells import Cells
+from app.telemetry.log import json_line, told_of
 from app.telemetry.meters import Meters
 from app.telemetry.traffic import Traffic
 
@@ -31,6 +33,16 @@ class Away:
         return Route(endpoint, None, None, 0, ())
 
 
+class Broken:
+    """Routes whose every endpoint has a fault, and an exception that quotes what was sent."""
+
+    def find(self, request: Request) -> Any:
+        async def endpoint(request: Request) -> Answer:
+            raise ValueError("Acme Trading GmbH is no number")
+
+        return Route(endpoint, None, None, 0, ())
+
+
 async def nothing() -> None:
     """Starts and stops nothing."""
 
@@ -39,7 +51,7 @@ def unheard(act: Act, sample: object) -> None:
     """Nobody hears of acts here."""
 
 
-async def ask(gate: Gate, times: int) -> None:
+async def ask(gate: Gate, times: int, status: int = 503) -> None:
     scope = {
         "type": "http",
         "http_version": "1.1",
@@ -50,28 +62,36 @@ async def ask(gate: Gate, times: int) -> None:
     }
 
     async def send(message: dict[str, Any]) -> None:
-        assert message.get("status", 503) == 503
+        assert message.get("status", status) == status
 
     for _ in range(times):
         await gate(scope, asyncio.sleep, send)  # type: ignore[arg-type]
 
 
-def test_an_outage_is_logged_once_a_second_and_counted(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = 1000.0
-    monkeypatch.setattr("app.edge.gate.time.monotonic", lambda: now)
+def made(routes: Any) -> Gate:
+    """A gate before these routes."""
     rates = Rates(Limiter(None, 1))
     guard = Anyone("default")
     admission, traffic = Admission(1, 1, 1.0), Traffic(Meters(Cells()))
-    gate = Gate(
-        Away(), ProblemTable(), guard, rates, Bodies(1.0), admission, traffic, unheard, (), nothing, nothing
-    )  # fmt: skip
+    return Gate(routes, ProblemTable(), guard, rates, Bodies(1.0), admission, traffic, unheard, (), nothing, nothing)
+
+
+def test_each_request_of_an_outage_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR):
-        asyncio.run(ask(gate, 500))
-        assert len(caplog.records) == 1
-        now += QUIET_S
-        asyncio.run(ask(gate, 2))
-    assert len(caplog.records) == 2
-    assert "The database does not answer" in caplog.messages[0]
-    assert "499 more" in caplog.messages[1]
+        asyncio.run(ask(made(Away()), 500))
+    told = [json.loads(json_line(told_of(record))) for record in caplog.records]
+    assert len(told) == 500
+    assert {(one["event"], one["status"], one["error"]) for one in told} == {("request_failed", 503, "Unavailable")}
+    assert told[0]["reason"] == "The database does not answer."
+    assert "stack" not in told[0]
+
+
+def test_of_what_nobody_expected_the_log_has_the_place_and_not_the_words(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(ask(made(Broken()), 1, 500))
+    [record] = caplog.records
+    line = json_line(told_of(record))
+    told = json.loads(line)
+    assert (told["event"], told["status"], told["error"]) == ("request_failed", 500, "ValueError")
+    assert any("endpoint" in frame for frame in told["stack"])
+    assert b"Acme" not in line

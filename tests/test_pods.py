@@ -38,7 +38,7 @@ HANG_UP_S = 2.0
 GROWTH_BYTES = 16 * 2**20
 """Of a process that was warm: what it once needed for many batches at a time, it keeps."""
 
-COMPLAINTS = ("Traceback", "answered 500", "never retrieved", "was destroyed", "never awaited")
+COMPLAINTS = ("Traceback", '"stack":', '"status":500', "never retrieved", "was destroyed", "never awaited")
 """What a log must not hold, however clients behave."""
 
 

@@ -441,4 +441,4 @@ def test_a_pod_starts_without_redis_says_so_once_and_uses_it_when_it_appears(
 
 def said(service: Service) -> list[str]:
     """What the cache has logged."""
-    return [line for line in service.logged().splitlines() if " app.cache" in line]
+    return [line for line in service.logged().splitlines() if '"logger":"app.cache' in line]

@@ -133,11 +133,17 @@ OTHER: dict[str, tuple[str, Any]] = {
     "monitoring.enabled": ("off", False),
     "monitoring.interval": ("5s", 5.0),
     "monitoring.networks": ("10.0.0.0/8, 192.0.2.7", ("10.0.0.0/8", "192.0.2.7/32")),
+    "monitoring.trace_allocations": ("on", True),
     "scaling.min_replicas": ("2", 2),
     "scaling.max_replicas": ("9", 9),
     "scaling.target_cpu_percent": ("55", 55),
     "scaling.target_memory_percent": ("65", 65),
     "logging.level": ("WARNING", "warning"),
+    "logging.format": ("Text", "text"),
+    "logging.access_sample": ("12.5%", 0.125),
+    "logging.slow_request": ("250ms", 0.25),
+    "tracing.endpoint": ("https://collector:4318", "https://collector:4318/v1/traces"),
+    "tracing.sample": ("0.001", 0.001),
 }
 
 BESIDE = {"database.direct_url": POSTGRES, "database.pooler": POSTGRES}

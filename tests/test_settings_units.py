@@ -12,9 +12,20 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from app.settings import SettingsError, load
-from app.settings.kinds import NETWORKS, ORIGINS, Malformed, parse_duration, parse_size, show_duration, show_size
+from app.settings.kinds import (
+    NETWORKS,
+    ORIGINS,
+    Malformed,
+    parse_duration,
+    parse_size,
+    share,
+    show_duration,
+    show_share,
+    show_size,
+)
 from app.settings.rates import TIERS, UNLIMITED, Rate, parse_rate, show_rate
 from app.settings.tree import KEYS
+from app.settings.urls import COLLECTOR_URL
 
 UNITS_S = {"s": 1, "min": 60, "h": 3600}
 WHOLE = st.integers(0, 9_999_999_999)
@@ -30,6 +41,56 @@ def rates(draw: st.DrawFn) -> str:
     unit = draw(st.sampled_from(list(UNITS_S)))
     assume(0 < number / UNITS_S[unit] <= 1_000_000)
     return f"{digits}/{unit}{draw(BURSTS)}"
+
+
+class TestShares:
+    @pytest.mark.parametrize(
+        ("text", "value"),
+        [("1%", 0.01), ("0.01", 0.01), ("0", 0.0), ("100%", 1.0), ("1", 1.0), ("0.05 %", 0.0005), ("12.5%", 0.125)],
+    )
+    def test_a_share_is_a_number_or_a_percentage(self, text: str, value: float) -> None:
+        assert share().parse(text) == value
+
+    @pytest.mark.parametrize("text", ["1.01", "101%", "-1%", "%", "1%%", "1% of all", "0,5", "nan", "1e-3"])
+    def test_what_is_no_share(self, text: str) -> None:
+        with pytest.raises(Malformed):
+            share().parse(text)
+
+    @given(st.integers(0, 1_000_000))
+    def test_what_is_shown_is_read_again(self, millionths: int) -> None:
+        assert share().parse(show_share(millionths / 1_000_000)) == millionths / 1_000_000
+
+
+class TestCollectors:
+    @pytest.mark.parametrize(
+        ("text", "url"),
+        [
+            ("http://localhost:4318", "http://localhost:4318/v1/traces"),
+            ("http://localhost:4318/", "http://localhost:4318/v1/traces"),
+            ("https://[::1]:4318/my/traces", "https://[::1]:4318/my/traces"),
+        ],
+    )
+    def test_traces_have_a_path_of_their_own(self, text: str, url: str) -> None:
+        assert COLLECTOR_URL.parse(text) == url
+        assert COLLECTOR_URL.parse(COLLECTOR_URL.show(url)) == url
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "localhost:4318",
+            "grpc://a:1",
+            "http://",
+            "http://u:p@a",
+            "http://a?x=1",
+            "http://a#b",
+            "http://a:0",
+            "http://a:x",
+        ],
+    )
+    def test_what_is_no_collector(self, text: str) -> None:
+        with pytest.raises(Malformed) as refused:
+            COLLECTOR_URL.parse(text)
+        assert "p@" not in str(refused.value)
 
 
 class TestUnits:

@@ -17,6 +17,7 @@ from msgspec import Struct
 from app.audit.lines import line
 from app.settings import Settings
 from app.store.trail import Checkpoint
+from app.telemetry.log import event
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ def anchor_of(settings: Settings) -> FileAnchor | None:
 def log_anchor(checkpoint: Checkpoint) -> None:
     """Keep it in the log, one line."""
     told = {"tenant": checkpoint.tenant_id, "number": checkpoint.number, "hash": checkpoint.hash.hex()}
-    log.info("audit checkpoint %s", line(told))
+    log.info("audit checkpoint %s", line(told), extra=event("audit_checkpoint", **told))
 
 
 def as_kept(checkpoint: Checkpoint) -> Kept:

@@ -18,6 +18,7 @@ from app.ids import now_ms
 from app.store.base import StoreUnavailable
 from app.store.chain import GENESIS
 from app.store.trail import Checkpoint, Head, Trail
+from app.telemetry.log import event
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +128,8 @@ class Checkpoints:
                 await self._cover_each()
         except StoreUnavailable as error:
             if not self._is_away:
-                log.warning("what was entered in the audit trail waits for its checkpoint: %s", error)
+                told = event("audit_checkpoint_waits")
+                log.warning("what was entered in the audit trail waits for its checkpoint: %s", error, extra=told)
             self._is_away = True
             return False
         if self._is_away:
@@ -145,7 +147,9 @@ class Checkpoints:
             except Exception:
                 # What one tenant's trail holds must not keep the others' from being covered.
                 if tenant_id not in self._stuck:
-                    log.exception("no checkpoint can be made, run `kyb audit verify`: %s", line({"tenant": tenant_id}))
+                    told = {"tenant": tenant_id}
+                    said = "no checkpoint can be made, run `kyb audit verify`: %s"
+                    log.exception(said, line(told), extra=event("audit_checkpoint_failed", **told))
                 self._stuck.add(tenant_id)
 
     async def _run(self) -> None:
@@ -211,7 +215,8 @@ class Checkpoints:
         if known is not None and (number < known[0] or (number == known[0] and hash != known[1])):
             told = {"tenant": tenant_id, "number": known[0], "hash": known[1].hex(), "found": number}
             self._cut.add(tenant_id)
-            log.error("the audit trail was cut or rewritten: a checkpoint is gone %s", line(told))
+            said = "the audit trail was cut or rewritten: a checkpoint is gone %s"
+            log.error(said, line(told), extra=event("audit_trail_cut", **told))
         self._known[tenant_id] = (number, hash)
 
     async def _tell(self, made: Checkpoint) -> None:
@@ -220,4 +225,5 @@ class Checkpoints:
         try:
             await asyncio.to_thread(self._on_made, made)
         except Exception as error:
-            log.error("a checkpoint of the audit trail could not be anchored: %s", error)
+            told = event("audit_anchor_failed")
+            log.error("a checkpoint of the audit trail could not be anchored: %s", error, extra=told)

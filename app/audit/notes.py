@@ -15,6 +15,7 @@ import msgspec
 
 from app.store.base import StoreUnavailable
 from app.store.trail import SYSTEM_TENANT, Act, Trail, act
+from app.telemetry.log import event
 
 log = logging.getLogger(__name__)
 
@@ -190,12 +191,12 @@ class Notes:
                 await self._pause(self._next - self._now())
             if await self._enter():
                 if failures:
-                    log.info("the audit trail takes acts again")
+                    log.info("the audit trail takes acts again", extra=event("audit_back"))
                 failures = 0
                 continue
             failures += 1
             if failures == 1:
-                log.warning("acts wait for the audit trail: the store is unavailable")
+                log.warning("acts wait for the audit trail: the store is unavailable", extra=event("audit_away"))
             if self._stopping:
                 if self._now() + self._every_s >= self._end:
                     left = sum(len(room.acts) for room in self._rooms.values())
@@ -274,7 +275,7 @@ class Notes:
         except Exception as error:
             if len(acts) == 1:
                 self.dropped += 1
-                log.error("the act %r cannot be entered in the audit trail: %r", acts[0].name, error)
+                log.error("the act %r cannot be entered in the audit trail: %s", acts[0].name, type(error).__name__)
                 return
             for one in acts:
                 await self._note([one])

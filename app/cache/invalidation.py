@@ -16,6 +16,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from app.cache.envelope import tenant_bytes
 from app.cache.local import Key, Local
 from app.cache.pool import FAILURES
+from app.telemetry.log import event
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +106,7 @@ class Listener:
             try:
                 await self._subscribe(connection)
                 if failures:
-                    log.info("Redis is there again")
+                    log.info("Redis is there again", extra=event("redis_back"))
                 failures = 0
                 await self._hear(connection)
             except FAILURES as error:
@@ -113,7 +114,8 @@ class Listener:
                 failures += 1
                 if failures == 1:
                     # Said once, not at every attempt.
-                    log.warning("Redis is away, so values are kept here alone, and only briefly: %s", _told(error))
+                    said = "Redis is away, so values are kept here alone, and only briefly: %s"
+                    log.warning(said, _told(error), extra=event("redis_away"))
             finally:
                 self._go_deaf()
                 await connection.disconnect(nowait=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Awaitable, Callable, Mapping
+from time import perf_counter
 from typing import NamedTuple, Protocol
 
 from app.edge.admission import Admission
@@ -23,6 +23,9 @@ from app.errors import (
 )
 from app.roles import Permission
 from app.store.trail import Act, act
+from app.telemetry.access import AccessLog
+from app.telemetry.course import BODY, HEAD, KEY, QUEUE, RENDER, Course
+from app.telemetry.log import event
 from app.telemetry.traffic import Traffic
 
 log = logging.getLogger(__name__)
@@ -31,8 +34,6 @@ JSON_TYPE = (b"content-type", b"application/json")
 CLOSE = (b"connection", b"close")
 PATH_CHARS = 120
 """What the audit trail holds of a path at most."""
-QUIET_S = 1.0
-"""How often a 503 is logged at most."""
 TURNED_AWAY = (Forbidden, Saturated, TooManyRequests, Unauthorized)
 """Before anything was worked."""
 
@@ -82,6 +83,7 @@ class Gate:
 
     start, stop: run when the server starts and stops; what `start` raises ends the start.
     note: told of each refused permission, and of what does not make it another one.  headers: of every problem.
+    access: tells of requests; without it only of those that failed.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class Gate:
         headers: tuple[tuple[bytes, bytes], ...],
         start: Callable[[], Awaitable[None]],
         stop: Callable[[], Awaitable[None]],
+        access: AccessLog | None = None,
     ) -> None:
         self.routes = routes
         self.problems = problems
@@ -108,9 +111,8 @@ class Gate:
         self._note = note
         self._headers = headers
         self._start = start
-        self._quiet_until = 0.0
-        self._untold = 0
         self._stop = stop
+        self._access = access or AccessLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -118,11 +120,14 @@ class Gate:
             return
         begun = self._traffic.begin()
         request = Request(scope, receive)
+        course = self._access.begin(request, begun)
+        marks = course.marks
         status = INTERNAL.status
         try:
             try:
                 request.read_head()
                 route = request.route = self.routes.find(request)
+                marks[HEAD] = perf_counter()
                 if route.permission is not None:
                     principal = self._guard.known(request) or await self._guard.find(request)
                     request.principal = principal
@@ -133,19 +138,24 @@ class Gate:
                         await self._rates.charge(request)
                     if not is_allowed:
                         raise Forbidden(route.permission)
+                marks[KEY] = perf_counter()
                 if route.body_limit:
                     request.check_content_type()
                     request.body = await self._bodies.read(request, route.body_limit)
+                marks[BODY] = perf_counter()
                 if route.kind is None:
+                    marks[QUEUE] = marks[BODY]
                     answer = await route.endpoint(request)
                 else:
                     place = self._admission.enter(route.kind)
                     if place is not None:
                         await self._admission.wait(place)
+                    marks[QUEUE] = perf_counter()
                     try:
                         answer = await route.endpoint(request)
                     finally:
                         self._admission.leave()
+                marks[RENDER] = perf_counter()
                 headers: Headers = [
                     *answer.headers,
                     *route.headers,
@@ -155,39 +165,35 @@ class Gate:
                 ]
                 status, body = answer.status, answer.body
             except Exception as error:
-                status, headers, body = await self._refused(error, request)
+                status, headers, body = await self._refused(error, request, course)
             if request.unread is not False and not await self._bodies.forget(request):
                 headers.append(CLOSE)
             await send({"type": "http.response.start", "status": status, "headers": headers})
             await send({"type": "http.response.body", "body": body})
         finally:
-            self._traffic.end(request.method, _template(request), status, begun)
+            template = _template(request)
+            self._access.end(course, template, status, self._traffic.end(request.method, template, status, begun))
 
-    async def _refused(self, error: Exception, request: Request) -> tuple[int, Headers, bytes]:
+    async def _refused(self, error: Exception, request: Request, course: Course) -> tuple[int, Headers, bytes]:
         if isinstance(error, Disconnected):
             # A client that only closed its sending side, or sent a broken chunk, still reads.
             error = RequestMalformed("The body broke off before its end.")
         if request.owes:
             error = await self._rates.collect(request, error)
-        return self._problem(error, request)
+        return self._problem(error, request, course)
 
-    def _problem(self, error: Exception, request: Request) -> tuple[int, Headers, bytes]:
+    def _problem(self, error: Exception, request: Request, course: Course) -> tuple[int, Headers, bytes]:
         request_id = request.id.decode("ascii")
         status, headers, body = self.problems.answer(error, request_id)
         headers += self._headers
         if status != 429:
             headers += request.fields
-        self._traffic.problem(_template(request), self.problems.kind(error).slug)
+        course.error, course.kind = error, self.problems.kind(error).slug
+        self._traffic.problem(_template(request), course.kind)
         if isinstance(error, TURNED_AWAY):
             self._traffic.rejected(error.reason)
         if isinstance(error, Forbidden):
             self._note_refusal(request, error.permission)
-        if status == 503:
-            self._tell_of_refusal(request, request_id, error)
-        elif status >= 500:
-            log.error(
-                "%s %s answered %d (request %s)", request.method, request.path, status, request_id, exc_info=error
-            )
         if status in (408, 413):
             # Of a body that was begun, the rest may still come.
             headers.append(CLOSE)
@@ -200,23 +206,13 @@ class Gate:
         sample = {"path": clipped(request.path, PATH_CHARS)}
         self._note(act(caller.tenant_id, "role.refused", caller.key_id, (), **told), sample)
 
-    def _tell_of_refusal(self, request: Request, request_id: str, error: Exception) -> None:
-        """Log a 503, and for a second after it only count the others: an outage has thousands."""
-        now = time.monotonic()
-        if now < self._quiet_until:
-            self._untold += 1
-            return
-        more = f"; {self._untold} more since the last of these lines" if self._untold else ""
-        log.error("%s %s answered 503 (request %s): %s%s", request.method, request.path, request_id, error, more)
-        self._quiet_until, self._untold = now + QUIET_S, 0
-
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
         try:
             await self._start()
         except Exception as error:
             # One that escapes would be taken for an application without lifespan, and the server would go on.
-            log.critical("the start failed: %s", error, exc_info=error)
+            log.critical("the start failed: %s", error, exc_info=error, extra=event("start_failed"))
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         await send({"type": "lifespan.startup.complete"})

@@ -53,9 +53,10 @@ ONCE = frozenset(
     )
 )
 """Headers that mean nothing, or two things, where they stand twice."""
-LISTED = frozenset((b"if-none-match", b"content-encoding", b"forwarded", b"x-forwarded-for"))
+LISTED = frozenset((b"if-none-match", b"content-encoding", b"forwarded", b"x-forwarded-for", b"tracestate"))
 """Headers that may stand several times, and then are one list."""
-CREDENTIALS = frozenset((b"authorization", b"x-api-key"))
+VOID = frozenset((b"authorization", b"x-api-key", b"traceparent"))
+"""Headers that count as sent, and as wrong, where they stand twice."""
 
 REQUEST_ID_CHARS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
 REQUEST_ID_LIMIT = 128
@@ -199,8 +200,8 @@ class Request:
         authorization = get(b"authorization")
         if authorization is None:
             self.credential = key
-        elif key is None and (authorization[:7] == b"Bearer " or authorization[:7].lower() == b"bearer "):
-            self.credential = authorization[7:].strip()
+        elif key is None and (authorization[:7] == b"Bearer " or authorization[:7].lower() in (b"bearer ", b"apikey ")):
+            self.credential = authorization[7:].strip()  # ApiKey is what clients of yente send
         else:
             self.credential = b""
         self.content_type = get(b"content-type")
@@ -244,7 +245,7 @@ def _merge(found: dict[bytes, bytes], sent: Iterable[tuple[bytes, bytes]]) -> No
             raise RequestMalformed(f"The header {name.decode()} stands more than once.")
         elif name in LISTED:
             found[name] += b", " + value
-        elif name in CREDENTIALS:
+        elif name in VOID:
             found[name] = b""
 
 

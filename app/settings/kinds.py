@@ -10,7 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
-Number = TypeVar("Number", int, float)
+Number = TypeVar("Number", int, float, Decimal)
 
 _DURATION_UNITS_MS = {"h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 _SIZE_UNITS = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10, "GB": 10**9, "MB": 10**6, "kB": 10**3, "B": 1}
@@ -18,6 +18,7 @@ _FLAGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no"
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(h|ms|m|s)")
 _SECONDS = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?")
+_SHARE = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,6})?")
 _SIZE = re.compile(rf"([0-9]{{1,15}}) ?({'|'.join(_SIZE_UNITS)})?")
 _MODEL_ID = re.compile(r"[a-z][a-z0-9_-]{0,63}@[0-9]{1,6}\.[0-9]{1,6}\.[0-9]{1,6}")
 _ORIGIN = re.compile(r"(https?)://([a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?")
@@ -81,6 +82,19 @@ def size(low: str, high: str) -> Kind:
     return Kind(parse, show_size, f"a size from {low} to {high} such as 64KiB, 8MiB or a number of bytes")
 
 
+def share() -> Kind:
+    """A part of the whole as a float from 0 to 1, exact to a millionth."""
+
+    def parse(text: str) -> float:
+        number, percent, rest = text.partition("%")
+        if rest or not _SHARE.fullmatch(number.strip()):
+            raise Malformed(f"{quoted(text)} is not a share")
+        value = Decimal(number.strip()) / (100 if percent else 1)
+        return float(_within(round(value, 6), Decimal(0), Decimal(1), text))
+
+    return Kind(parse, show_share, "a share from 0 to 1 such as 0.01, or in percent such as 1%")
+
+
 def choice(*names: str) -> Kind:
     """One of the names, in any case."""
 
@@ -115,6 +129,11 @@ def show_duration(seconds: float) -> str:
         if count:
             parts.append(f"{count}{unit}")
     return "".join(parts) or "0s"
+
+
+def show_share(value: float) -> str:
+    """`1%` for 0.01: the text that reads as the same share."""
+    return f"{value * 100:.7g}%"
 
 
 def parse_size(text: str) -> int:

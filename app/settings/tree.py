@@ -25,16 +25,19 @@ from app.settings.kinds import (
     Kind,
     choice,
     duration,
+    share,
     size,
     whole,
 )
 from app.settings.providers import AnyProvider
 from app.settings.rates import RATE, TIERS, Rate
-from app.settings.urls import DATABASE_URL, POSTGRES_URL, REDIS_URL, is_postgres
+from app.settings.urls import COLLECTOR_URL, DATABASE_URL, POSTGRES_URL, REDIS_URL, is_postgres
 
 Seconds = float
 Bytes = int
+Share = float
 Pooler = Literal["none", "pgbouncer"]
+LogFormat = Literal["auto", "json", "text"]
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 
 _COUNT = whole(1, 1_000_000)
@@ -230,6 +233,7 @@ class Monitoring(Section, frozen=True, kw_only=True):
     enabled: Annotated[bool, Key(FLAG, "ENABLE_PERFORMANCE_MONITORING")]
     interval: Annotated[Seconds, Key(duration("100ms", "1h"), "PERFORMANCE_MONITORING_INTERVAL")]
     networks: Annotated[tuple[str, ...] | None, Key(NETWORKS, "MONITORING_NETWORKS", optional=True)]
+    trace_allocations: Annotated[bool, Key(FLAG, "TRACE_ALLOCATIONS")]
 
 
 class Scaling(Section, frozen=True, kw_only=True):
@@ -242,9 +246,19 @@ class Scaling(Section, frozen=True, kw_only=True):
 
 
 class Logging(Section, frozen=True, kw_only=True):
-    """What is logged."""
+    """What is logged, and in which form. `access_sample`: the share of requests, neither failed nor slow, that are."""
 
     level: Annotated[LogLevel, Key(choice("debug", "info", "warning", "error", "critical"), "LOG_LEVEL")]
+    format: Annotated[LogFormat, Key(choice("auto", "json", "text"), "LOG_FORMAT")]
+    access_sample: Annotated[Share, Key(share(), "LOG_ACCESS_SAMPLE")]
+    slow_request: Annotated[Seconds, Key(duration("1ms", "10m"), "LOG_SLOW_REQUEST")]
+
+
+class Tracing(Section, frozen=True, kw_only=True):
+    """Where recorded traces are sent. `endpoint` None records none. `sample`: the share of those that begin here."""
+
+    endpoint: Annotated[str | None, Key(COLLECTOR_URL, "TRACING_ENDPOINT", optional=True)]
+    sample: Annotated[Share, Key(share(), "TRACING_SAMPLE")]
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -266,6 +280,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     monitoring: Monitoring
     scaling: Scaling
     logging: Logging
+    tracing: Tracing
     providers: tuple[AnyProvider, ...] = ()
 
 

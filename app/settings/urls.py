@@ -10,6 +10,8 @@ from app.settings.kinds import Kind, Malformed, mask_url, quoted
 _POSTGRES_SCHEMES = ("postgresql", "postgres")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _PLACE = re.compile(r"/.*|(?:\[[^\s/\[\]]+\]|[^\s:/\[\]]+)(?::([0-9]{1,5}))?")
+TRACES_PATH = "/v1/traces"
+"""Where a collector takes traces over HTTP (OTLP specification), unless its URL names another path."""
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 
 
@@ -97,6 +99,20 @@ def _parameters(query: str) -> dict[str, str]:
     return {name: values[-1] for name, values in found.items()}
 
 
+def _collector_url(text: str) -> str:
+    url = _split(text)
+    try:
+        port = url.port
+    except ValueError:
+        raise Malformed("the value is not a URL") from None
+    if url.scheme not in ("http", "https") or not url.hostname or port == 0 or not text.isprintable():
+        raise Malformed("the value is not a URL of HTTP")
+    # It is shown, so it must hold no password; the exporter takes headers from OTEL_EXPORTER_OTLP_HEADERS.
+    if "@" in url.netloc or "?" in text or "#" in text:
+        raise Malformed("the URL holds more than a host, a port and a path")
+    return text.rstrip("/") + ("" if url.path.strip("/") else TRACES_PATH)
+
+
 _POSTGRES = "postgresql://user:password@host:5432/name (what is special in a password percent-encoded)"
 
 DATABASE_URL = Kind(
@@ -107,3 +123,4 @@ DATABASE_URL = Kind(
 )
 POSTGRES_URL = Kind(_postgres_url, mask_url, f"{_POSTGRES}, or nothing")
 REDIS_URL = Kind(_redis_url, mask_url, "redis://host:port/0, rediss://host:port/0, unix:///path/of/socket, or nothing")
+COLLECTOR_URL = Kind(_collector_url, str, "http://host:4318 or https://host/path, or nothing")

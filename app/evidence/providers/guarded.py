@@ -26,6 +26,9 @@ from app.evidence.providers.base import (
 from app.resilience.breaker import Breaker, BreakerOpen
 from app.resilience.deadline import Deadline, DeadlineExceeded
 from app.resilience.retry import Retry
+from app.telemetry.course import Course, current, unmarked
+from app.telemetry.log import event
+from app.telemetry.trace import Trace, calling
 
 log = logging.getLogger(__name__)
 
@@ -112,9 +115,10 @@ class Guarded:
         """What it tells, or the status of its failure; never raises for one. wait_s: how long an answer is of use."""
         if wait_s <= 0:
             return Provided("timeout")
+        load = partial(self._load, tenant_id, profile, key, current.get().trace)
         try:
             async with asyncio.timeout(wait_s):
-                found = await self._cache.get(tenant_id, key, partial(self._load, tenant_id, profile, key))
+                found = await self._cache.get(tenant_id, key, load)
         except TimeoutError:
             return Provided("timeout")
         except ProviderFailed as failed:
@@ -130,16 +134,23 @@ class Guarded:
         """End every call under way as late, and wait for the questions they belong to."""
         now = asyncio.get_running_loop().time()
         for call in self._calls:
-            call.reschedule(now)
+            if not call.expired():
+                call.reschedule(now)
         if self._under_way:
             await asyncio.wait(self._under_way)
 
-    async def _load(self, tenant_id: str, profile: wire.Profile, key: bytes) -> Provided:
-        """The answer to one question, asked in a task of its own. Raises ProviderFailed."""
+    async def _load(self, tenant_id: str, profile: wire.Profile, key: bytes, trace: Trace | None) -> Provided:
+        """The answer to one question, asked in a task of its own. Raises ProviderFailed.
+
+        trace: of the request that asked first.
+        """
+        current.set(Course(unmarked(), taken=trace))
         task = asyncio.current_task()
         assert task is not None
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
+        # Or the task would hold its own failure in a circle.
+        del task
         try:
             try:
                 found = await self._deadline.run(self._in_turn(profile))
@@ -152,14 +163,18 @@ class Guarded:
             except Exception as error:
                 # A fault of ours, or of a library: no reason for the caller to go without an assessment.
                 # No traceback: its message could name the business.
-                log.error("the provider %s failed unexpectedly (%s)", self.name, type(error).__name__)
+                told = event("provider_failed", provider=self.name, error=type(error).__name__)
+                log.error("the provider %s failed unexpectedly (%s)", self.name, type(error).__name__, extra=told)
                 raise Unavailable(f"it failed unexpectedly ({type(error).__name__})") from None
         except ProviderFailed as failed:
             self.ended[failed.status] += 1
             self._failures.put((self._label, tenant_id, key), failed.status, STATUS_BYTES, self._failed_s)
             # One line for each question would be many in an outage; the breaker's warning stands for them.
-            log.debug("the provider %s is %s: %s", self.name, failed.status, failed.reason)
-            raise
+            told = event("provider_away", provider=self.name, status=failed.status)
+            log.debug("the provider %s is %s: %s", self.name, failed.status, failed.reason, extra=told)
+            # What led here holds the answer's buffers, and would hold them until garbage is collected.
+            failed.__context__ = None
+            raise failed.with_traceback(None) from None
         self.ended[found.status] += 1
         return found
 
@@ -190,7 +205,8 @@ class Guarded:
             async with asyncio.timeout_at(deadline) as call:
                 self._calls.add(call)
                 try:
-                    return await self._provider.gather(profile, deadline)
+                    with calling(current.get().trace, f"provider {self.name}", {"provider": self.name}):
+                        return await self._provider.gather(profile, deadline)
                 finally:
                     self._calls.discard(call)
         except TimeoutError:
