@@ -217,11 +217,11 @@ def create_app(settings: Settings, cells: Path | None = None, lines: LineWriter 
         checkpoints.start()
         described.update(await _description(assessor, server.url))
         when_told_to_stop(debug.stop)
+        when_told_to_stop(status.drain)
         # Everything made so far lives as long as the process: the collector need not walk it again.
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD)
-        when_told_to_stop(status.drain)
         status.start()
         watch.start()
 
