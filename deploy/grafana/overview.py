@@ -146,6 +146,15 @@ def board() -> Board:
     made.row(
         "What it stands on",
         states(
+            "Components",
+            "Those of /health/detailed, the worst over the pods. Degraded: it is late, or waits, or something is to be "
+            "seen to. Down: it does not do its part. /health/detailed tells what is wrong, in a sentence.",
+            (most(now(metric.COMPONENT), "component"), "{{component}}"),
+            {0: ("ok", GREEN), 1: ("degraded", YELLOW), 2: ("down", RED)},
+            section="first-minute",
+            width=24,
+        ),
+        states(
             "Breakers",
             "The worst state over the pods. Open: the neighbour is left alone; half open: it is being tried, or nobody "
             "asked for it since. The embedded database has none.",
