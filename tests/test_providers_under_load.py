@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import reduce
 from itertools import count
+from operator import and_
 from pathlib import Path
 from threading import Event, Thread, local
 
@@ -42,6 +44,10 @@ SEALED_TIMEOUT_S = 1.0
 HANGING_TIMEOUT_S = 0.3
 GROWTH_BYTES = 64 * 2**20
 """What the buffers of all connections and the records of all requests may take. One body read whole is a gigabyte."""
+
+HELD_LOOKS = 30
+"""At 5 ms and the look itself each, longer than a turn of a busy service's event loop, and shorter than any call that
+is not answered."""
 
 CLEAN = {**GOOD, "company": {**GOOD["company"], "cases": 0}}  # type: ignore[dict-item]
 
@@ -105,11 +111,13 @@ class Neighbour:
 class Connections:
     """Watches how many connections the service has to its providers, for as long as the block runs.
 
-    most: the most at a time, by port.  most_faulty: to those that are at fault.
+    most: the most that were held throughout HELD_LOOKS looks, by port.  most_faulty: to those that are at fault. One
+    that ends and the next in its place stand side by side for a turn of the service's event loop.
     """
 
     def __init__(self, neighbour: Neighbour) -> None:
         self.most: Counter[int] = Counter()
+        self._looks: deque[Counter[int]] = deque(maxlen=HELD_LOOKS)
         self.most_faulty = 0
         self._slots = neighbour.slots
         self._well = neighbour.well.port
@@ -126,9 +134,11 @@ class Connections:
 
     def _watch(self) -> None:
         while not self._over.wait(0.005):
-            found = {port: connections_to(port) for port in self._slots}
-            self.most |= Counter(found)
-            self.most_faulty = max(self.most_faulty, sum(found.values()) - found[self._well])
+            self._looks.append(Counter({port: connections_to(port) for port in self._slots}))
+            if len(self._looks) == HELD_LOOKS:
+                held = reduce(and_, self._looks)
+                self.most |= held
+                self.most_faulty = max(self.most_faulty, held.total() - held[self._well])
 
     def check(self) -> None:
         """None but those that slots are for, with those that are kept for the next call."""
@@ -181,7 +191,10 @@ class Assessed:
     def is_well(self, provider: str) -> bool:
         """Whether it is asked, answers, and is not on probation."""
         told = statuses(self.assess(provider))[provider]
-        return told == "ok" and self.client().get("/health").json["breakers"][f"provider_{provider}"] == "closed"
+        components = self.client().get("/health/detailed").json["components"]
+        return told == "ok" and any(
+            one["name"] == f"provider.{provider}" and one["breaker"] == "closed" for one in components
+        )
 
     def without(self, *providers: str) -> Json:
         """What such a profile is told where there are no providers at all."""
