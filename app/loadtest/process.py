@@ -1,0 +1,159 @@
+"""One process of the generator: its share of the users, and what it saw, told once a second."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import resource
+import time
+from multiprocessing.connection import Connection
+from typing import Any
+
+import msgspec
+import uvloop
+from msgspec import Struct
+
+from app.loadtest.histogram import Histogram
+from app.loadtest.mix import ServiceMix
+from app.loadtest.users import Crowd, Tally
+
+SETTLED_S = 1
+"""How long after its end a second is told: most answers are in by then, and the rest follow as further tallies."""
+RESIZE_S = 0.01
+
+
+class Point(Struct, frozen=True, array_like=True):
+    """So many users from a moment on, in a straight line to the next point. at_s: from the start."""
+
+    at_s: float
+    users: float
+
+
+class Orders(Struct, frozen=True):
+    """What one process has to do. share: of the users, and `first` whether rounding goes up.
+
+    begun: when the first second begins, time.monotonic() of the machine.
+    """
+
+    host: str
+    port: int
+    host_header: str
+    key: str
+    shares: dict[str, float]
+    run: str
+    number: int
+    processes: int
+    points: list[Point]
+    period_s: float
+    longest_s: float
+    sources: tuple[str, ...]
+    flat_out: bool
+
+
+class Told(Struct, array_like=True):
+    """A second of one process. second: counted from the start."""
+
+    process: int
+    second: int
+    users: int
+    connections: int
+    intended: int
+    answers: list[tuple[str, int, int]]
+    errors: list[tuple[str, str, int]]
+    times: dict[str, tuple[int, int, int, list[tuple[int, int]]]]
+    late: tuple[int, int, int, list[tuple[int, int]]]
+    cpu_s: float
+
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def users_at(points: list[Point], at_s: float) -> float:
+    """How many users there are to be at a moment."""
+    before = points[0]
+    for point in points:
+        if point.at_s > at_s:
+            span = point.at_s - before.at_s
+            return before.users + (point.users - before.users) * (at_s - before.at_s) / span if span else point.users
+        before = point
+    return before.users
+
+
+def mine(users: float, number: int, processes: int) -> int:
+    """How many of all users belong to one process."""
+    whole = round(users)
+    return whole // processes + (number < whole % processes)
+
+
+def generate(orders: Orders, pipe: Connection) -> None:
+    """Run until the last point, then tell of the end. The pipe is told `Told`, and b"" at the end.
+
+    It waits for the moment to begin: the parent sends time.monotonic() once all processes are connected.
+    """
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit[1], limit[1]))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_generate(orders, pipe))
+
+
+async def _generate(orders: Orders, pipe: Connection) -> None:
+    mix = ServiceMix(orders.host_header, orders.key, orders.shares, orders.run, orders.number)
+    crowd = Crowd(
+        (orders.host, orders.port),
+        mix,
+        period_s=orders.period_s,
+        longest_s=orders.longest_s,
+        sources=orders.sources,
+        flat_out=orders.flat_out,
+        clock=time.monotonic,
+    )
+    points = orders.points
+    end_s = points[-1].at_s
+    if not orders.flat_out:
+        crowd.resize(mine(points[0].users, orders.number, orders.processes))
+        await crowd.connected()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000)
+    pipe.send_bytes(b"connected")
+    begun = await asyncio.to_thread(pipe.recv)
+    while time.monotonic() < begun:
+        await asyncio.sleep(max(0.0, begun - time.monotonic()))
+    crowd.start(begun)
+    told = 0
+    while (at_s := time.monotonic() - begun) < end_s:
+        crowd.resize(mine(users_at(points, at_s), orders.number, orders.processes))
+        if at_s - told >= 1 + SETTLED_S:
+            told += 1
+            _tell(pipe, orders, crowd, told)
+        await asyncio.sleep(RESIZE_S)
+    await crowd.stop()
+    _tell(pipe, orders, crowd, int(end_s) + int(orders.longest_s) + 2)
+    pipe.send_bytes(b"")
+
+
+def _tell(pipe: Connection, orders: Orders, crowd: Crowd, before: int) -> None:
+    times = os.times()
+    for second, tally in crowd.take(before).items():
+        pipe.send_bytes(_encode(_told(orders.number, second, tally, crowd, times.user + times.system)))
+
+
+def _told(number: int, second: int, tally: Tally, crowd: Crowd, cpu_s: float) -> Told:
+    return Told(
+        number,
+        second,
+        tally.users,
+        crowd.connections,
+        tally.intended,
+        [(kind, status, count) for (kind, status), count in tally.answers.items()],
+        [(kind, why, count) for (kind, why), count in tally.errors.items()],
+        {kind: times.packed() for kind, times in tally.times.items()},
+        tally.late.packed(),
+        cpu_s,
+    )
+
+
+def histogram(packed: Any) -> Histogram:
+    """What a Told holds of times."""
+    return Histogram.unpacked(*packed)

@@ -1,0 +1,368 @@
+"""Virtual users: each holds one connection and intends a request at times of its own, whatever becomes of the last."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from app.loadtest.histogram import Histogram
+
+TICK_S = 0.001
+GOLDEN = 0.6180339887498949
+"""Multiples of it lie evenly within 0 to 1, however many there are."""
+SWEEP_S = 0.25
+"""How often answers that take too long are given up."""
+CONNECTING = 256
+"""Connections that are being made at a time."""
+
+
+class Ask(NamedTuple):
+    """A request. kind: what the report calls it.  data: its bytes, head and body."""
+
+    kind: str
+    data: bytes
+
+
+class Mix(Protocol):
+    """What users ask for."""
+
+    def ask(self) -> Ask:
+        """The next request."""
+
+    def told(self, kind: str, status: int, head: bytes) -> None:
+        """An answer. head: in lower case."""
+
+
+class Tally:
+    """What happened to the requests intended in one second. Times are in microseconds, from the intended moment.
+
+    intended: how many were due.  late: how late this process itself came to them.
+    """
+
+    __slots__ = ("answers", "errors", "intended", "late", "times", "users")
+
+    def __init__(self) -> None:
+        self.intended = 0
+        self.users = 0
+        self.answers: Counter[tuple[str, int]] = Counter()
+        self.errors: Counter[tuple[str, str]] = Counter()
+        self.times: dict[str, Histogram] = {}
+        self.late = Histogram()
+
+    def answered(self, kind: str, status: int, took_us: int) -> None:
+        """Count an answer."""
+        self.answers[kind, status] += 1
+        times = self.times.get(kind)
+        if times is None:
+            times = self.times[kind] = Histogram()
+        times.add(took_us)
+
+
+class User(asyncio.Protocol):
+    """One connection, kept alive and made again when it was lost, and the requests that are due on it."""
+
+    __slots__ = ("_buffer", "_crowd", "_due", "_kind", "_left", "_sent_at", "_transport", "_waiting", "leaves")
+
+    def __init__(self, crowd: Crowd) -> None:
+        self._crowd = crowd
+        self._transport: asyncio.Transport | None = None
+        self._waiting: deque[float] = deque()
+        self._kind = ""
+        self._due = 0.0
+        self._sent_at = 0.0
+        self._buffer = b""
+        self._left = -1
+        self.leaves = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is due and nothing is waited for."""
+        return not self._kind and not self._waiting
+
+    def intend(self, due: float) -> None:
+        """A request is due. It is sent as soon as the one before it is answered."""
+        if self._kind or self._transport is None:
+            self._waiting.append(due)
+            if self._transport is None:
+                self._crowd.connect(self)
+        else:
+            self._send(due)
+
+    def _send(self, due: float) -> None:
+        ask = self._crowd.mix.ask()
+        self._kind, self._due = ask.kind, due
+        self._sent_at = self._crowd.clock()
+        assert self._transport is not None
+        self._transport.write(ask.data)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._next()
+
+    def data_received(self, data: bytes) -> None:
+        if self._left > 0:
+            self._left -= len(data)
+            if self._left <= 0:
+                self._answered()
+            return
+        if self._buffer:
+            data = self._buffer + data
+        end = data.find(b"\r\n\r\n")
+        if end < 0:
+            self._buffer = data
+            return
+        head = data[:end].lower()
+        at = head.find(b"\r\ncontent-length:")
+        if at < 0:
+            self._broken("answer without content-length")
+            return
+        stop = head.find(b"\r\n", at + 17)
+        length = int(head[at + 17 : stop if stop > 0 else end])
+        self._buffer = head
+        self._left = length - (len(data) - end - 4)
+        if self._left <= 0:
+            self._answered()
+
+    def _answered(self) -> None:
+        crowd, head = self._crowd, self._buffer
+        kind, due = self._kind, self._due
+        self._kind, self._buffer, self._left = "", b"", -1
+        status = int(head[9:12])
+        now = crowd.clock()
+        crowd.tally(due).answered(kind, status, int((now - due) * 1e6))
+        crowd.mix.told(kind, status, head)
+        if b"\r\nconnection: close" in head:
+            self._drop()
+        self._next()
+
+    def _next(self) -> None:
+        if self._waiting:
+            if self._transport is None:
+                self._crowd.connect(self)
+            else:
+                self._send(self._waiting.popleft())
+        elif self._crowd.flat_out and not self.leaves and self._transport is not None:
+            now = self._crowd.clock()
+            self._crowd.tally(now).intended += 1
+            self._send(now)
+        elif self.leaves:
+            self._drop()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._transport is None:
+            return
+        self._transport = None
+        self._crowd.connections -= 1
+        if self._kind:
+            self._failed(_name(exc) if exc is not None else "closed before the answer")
+        self._next()
+
+    def give_up(self, longest_s: float) -> None:
+        """Count what takes too long as an error, and end its connection."""
+        now = self._crowd.clock()
+        if self._kind and now - self._due > longest_s:
+            self._broken("no answer in time")
+        while self._waiting and now - self._waiting[0] > longest_s:
+            self._crowd.tally(self._waiting[0]).errors["", "not sent in time"] += 1
+            self._waiting.popleft()
+
+    def refused(self, error: Exception) -> None:
+        """Its connection could not be made: what is due fails."""
+        for due in self._waiting:
+            self._crowd.tally(due).errors["", f"connect: {_name(error)}"] += 1
+        self._waiting.clear()
+
+    def leave(self) -> None:
+        """Go, once nothing is waited for."""
+        self.leaves = True
+        if self.is_idle:
+            self._drop()
+
+    def _broken(self, why: str) -> None:
+        self._failed(why)
+        self._drop()
+        self._next()
+
+    def _failed(self, why: str) -> None:
+        self._crowd.tally(self._due).errors[self._kind, why] += 1
+        self._kind, self._buffer, self._left = "", b"", -1
+
+    def _drop(self) -> None:
+        if self._transport is not None:
+            transport, self._transport = self._transport, None
+            self._crowd.connections -= 1
+            transport.abort()
+
+
+class Crowd:
+    """All users of one process.
+
+    target: host and port.  sources: local addresses in turn, none for the system's choice.  period_s: between the
+    requests of a user.  flat_out: each sends again as soon as it was answered instead.  longest_s: an answer later than
+    this is an error.  clock: seconds.
+    `late_s` is how late this process last came to what was due.
+    """
+
+    def __init__(
+        self,
+        target: tuple[str, int],
+        mix: Mix,
+        *,
+        period_s: float = 5.0,
+        longest_s: float = 10.0,
+        sources: tuple[str, ...] = (),
+        flat_out: bool = False,
+        clock: Callable[[], float],
+    ) -> None:
+        self.mix = mix
+        self.clock = clock
+        self.flat_out = flat_out
+        self.connections = 0
+        self._target = target
+        self._sources = sources
+        self._longest_s = longest_s
+        self._n_slots = max(1, round(period_s / TICK_S))
+        self._slots: list[list[User]] = [[] for _ in range(self._n_slots)]
+        self._users: list[tuple[User, int]] = []
+        self._leaving: list[User] = []
+        self._tallies: dict[int, Tally] = {}
+        self._begun = 0.0
+        self._tick = 0
+        self._made = 0
+        self._connecting: set[User] = set()
+        self._slots_free = asyncio.Semaphore(CONNECTING)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def users(self) -> int:
+        """How many there are."""
+        return len(self._users)
+
+    def tally(self, due: float) -> Tally:
+        """Of the second in which a request was intended."""
+        second = int(due - self._begun)
+        found = self._tallies.get(second)
+        if found is None:
+            found = self._tallies[second] = Tally()
+        return found
+
+    def take(self, before: int) -> dict[int, Tally]:
+        """The tallies of the seconds before this one, which are forgotten here: nothing is added to them any more, or
+        it comes as a further tally of the same second."""
+        ready = [second for second in self._tallies if second < before]
+        return {second: self._tallies.pop(second) for second in sorted(ready)}
+
+    def start(self, begun: float) -> None:
+        """Begin to intend requests. begun: on the clock; seconds are counted from there."""
+        self._begun = begun
+        self._tick = 0
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(0, self._turn)
+        loop.call_later(SWEEP_S, self._sweep)
+
+    def resize(self, users: int) -> None:
+        """Have so many users: the youngest go first."""
+        while len(self._users) < users:
+            slot = int(self._made * GOLDEN % 1.0 * self._n_slots)
+            self._made += 1
+            user = User(self)
+            self._slots[slot].append(user)
+            self._users.append((user, slot))
+            if self.flat_out:
+                user.intend(self.clock())
+        while len(self._users) > users:
+            user, slot = self._users.pop()
+            self._made -= 1
+            self._slots[slot].remove(user)
+            self._leaving.append(user)
+            user.leave()
+
+    async def connected(self) -> None:
+        """Have every user's connection made, or given up, before anything is intended."""
+        for user, _ in self._users:
+            self.connect(user)
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def connect(self, user: User) -> None:
+        """Make a user's connection, unless that is under way."""
+        if user in self._connecting:
+            return
+        self._connecting.add(user)
+        task = asyncio.get_running_loop().create_task(self._connect(user))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def stop(self) -> None:
+        """Let what is under way be answered, at most as long as an answer may take, and end all connections."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        everybody = [user for user, _ in self._users] + self._leaving
+        for user in everybody:
+            user.leave()
+        end = self.clock() + self._longest_s + SWEEP_S
+        while not all(user.is_idle for user in everybody) and self.clock() < end:
+            await asyncio.sleep(SWEEP_S / 5)
+            for user in everybody:
+                user.give_up(self._longest_s)
+
+    async def _connect(self, user: User) -> None:
+        host, port = self._target
+        local = None
+        if self._sources:
+            local = (self._sources[self.connections % len(self._sources)], 0)
+        try:
+            async with self._slots_free:
+                loop = asyncio.get_running_loop()
+                async with asyncio.timeout(self._longest_s):
+                    self.connections += 1
+                    try:
+                        await loop.create_connection(lambda: user, host, port, local_addr=local)
+                    except BaseException:
+                        self.connections -= 1
+                        raise
+        except (OSError, TimeoutError) as error:
+            user.refused(error)
+        finally:
+            self._connecting.discard(user)
+
+    def _turn(self) -> None:
+        """Intend everything that became due since the last turn."""
+        now = self.clock()
+        last = int((now - self._begun) / TICK_S)
+        while self._tick <= last and not self.flat_out:
+            due = self._begun + self._tick * TICK_S
+            users = self._slots[self._tick % self._n_slots]
+            if users:
+                tally = self.tally(due)
+                tally.intended += len(users)
+                late_us = int((self.clock() - due) * 1e6)
+                for user in users:
+                    tally.late.add(late_us)
+                    user.intend(due)
+            self._tick += 1
+        self.tally(now).users = len(self._users)
+        if self._timer is not None:
+            loop = asyncio.get_running_loop()
+            wait_s = max(0.0, self._begun + self._tick * TICK_S - self.clock())
+            self._timer = loop.call_later(wait_s, self._turn)
+
+    def _sweep(self) -> None:
+        for user, _ in self._users:
+            user.give_up(self._longest_s)
+        self._leaving = [user for user in self._leaving if not user.is_idle]
+        for user in self._leaving:
+            user.give_up(self._longest_s)
+        if self._timer is not None:
+            asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
+
+
+def _name(error: Exception) -> str:
+    number = getattr(error, "errno", None)
+    return errno.errorcode.get(number, str(number)) if number else type(error).__name__
