@@ -136,6 +136,17 @@ class KeyBusy(Refusal):
         return [(b"retry-after", b"%d" % max(self.retry_after_s, 1))]
 
 
+class ProfileRunning(Refusal):
+    """The process is being measured already."""
+
+    def __init__(self, retry_after_s: int = 1) -> None:
+        super().__init__("Another measurement of this process is running. Try again after Retry-After.")
+        self.retry_after_s = retry_after_s
+
+    def headers(self) -> Headers:
+        return [(b"retry-after", b"%d" % max(self.retry_after_s, 1))]
+
+
 class HeadersTooLarge(Refusal):
     def __init__(self, limit_bytes: int, limit_count: int) -> None:
         super().__init__(f"The request's headers are larger than {limit_bytes:,} bytes, or more than {limit_count}.")
@@ -289,6 +300,12 @@ KINDS: dict[type[Exception], ProblemKind] = {
         "idempotency-key-busy",
         "The Idempotency-Key is in use now",
         "Repeat it after Retry-After, with the same key.",
+    ),
+    ProfileRunning: ProblemKind(
+        409,
+        "profile-running",
+        "A measurement is running",
+        "Repeat it after Retry-After, or wait for the other's answer.",
     ),
     BodyTooLarge: ProblemKind(
         413, "body-too-large", "The body is too large", "Send less, or a batch in several parts; nothing was recorded."

@@ -68,7 +68,16 @@ class Object(Struct, frozen=True):
     wanted: str
 
 
-Node = Leaf | Array | Object
+class Map(Struct, frozen=True):
+    """An object whose members have names of the sender's own, all of one kind."""
+
+    item: Node
+    least: int
+    nullable: bool
+    wanted: str
+
+
+Node = Leaf | Array | Object | Map
 
 
 def decode_faults(body: bytes, wire_type: Any, at: str = "") -> list[wire.Fault]:
@@ -135,6 +144,10 @@ def plan(wire_type: Any) -> Node:
             nullable=nullable,
             wanted=f"a list{size}",
         )
+    if isinstance(info, inspect.DictType):
+        size = _range_words(info.min_length, info.max_length, "members")
+        item = plan(typing.get_args(_bare(annotation))[1])
+        return Map(item, least=info.min_length or 0, nullable=nullable, wanted=f"an object{size}")
     choices = _choices(annotation)
     return Leaf(
         decode=msgspec.json.Decoder(wire_type).decode,
@@ -155,6 +168,8 @@ def _faults(node: Node, raw: bytes | msgspec.Raw, at: str) -> Iterator[wire.Faul
         return
     elif isinstance(node, Array):
         yield from _array_faults(node, raw, at) if first == b"[" else _misfit(node, raw, at)
+    elif isinstance(node, Map):
+        yield from _map_faults(node, raw, at) if first == b"{" else _misfit(node, raw, at)
     else:
         yield from _object_faults(node, raw, at) if first == b"{" else _misfit(node, raw, at)
 
@@ -181,7 +196,15 @@ def _object_faults(node: Object, raw: bytes | msgspec.Raw, at: str) -> Iterator[
             yield _unknown(at, name, node.members)
 
 
-def _misfit(node: Array | Object, raw: bytes | msgspec.Raw, at: str) -> Iterator[wire.Fault]:
+def _map_faults(node: Map, raw: bytes | msgspec.Raw, at: str) -> Iterator[wire.Fault]:
+    members = _members(raw)
+    if len(members) < node.least:
+        yield wire.Fault(at, f"expected {node.wanted}, got {len(members):,}")
+    for name, member in members.items():
+        yield from _faults(node.item, member, pointer(at, name) if len(name) <= NAME_CHARS else at)
+
+
+def _misfit(node: Array | Object | Map, raw: bytes | msgspec.Raw, at: str) -> Iterator[wire.Fault]:
     yield wire.Fault(at, f"expected {node.wanted}, got {_shown(raw)}")
 
 
@@ -411,7 +434,25 @@ class MatchQuery(Query, frozen=True):
 
     limit: Annotated[int, Meta(ge=1, le=500, description="results of each query at most")] = 5
     threshold: Annotated[Score, Meta(description="from which score on `match` is true; else the model's")] | None = None
-    cutoff: Annotated[Score, Meta(description="results below this score are left out")] = 0.5
+    cutoff: (
+        Annotated[Score, Meta(description="results below this score are left out; else below 0.5 or the threshold")]
+        | None
+    ) = None
+
+
+class HeapQuery(Query, frozen=True):
+    seconds: Annotated[
+        int, Meta(ge=1, le=10, description="how long; a request takes about three times as much CPU")
+    ] = 1
+    top: Annotated[int, Meta(ge=1, le=1000, description="how many places at most")] = 50
+
+
+class ProfileQuery(Query, frozen=True):
+    seconds: Annotated[int, Meta(ge=1, le=60, description="how long samples are taken")] = 10
+    format: Annotated[
+        wire.ProfileFormat,
+        Meta(description="`html`: a page with a flame graph; `speedscope`: a file for speedscope.app"),
+    ] = "html"
 
 
 class RotateQuery(Query, frozen=True):

@@ -13,6 +13,7 @@ from app import __version__, errors, wire
 from app.api import docs, openapi
 from app.api.assessments import Assessments
 from app.api.audit import AuditTrail
+from app.api.debug import Debug
 from app.api.dispositions import DispositionsOf
 from app.api.health import HealthOf
 from app.api.keys import KeyRing
@@ -41,6 +42,7 @@ from app.edge.nearby import Nearby
 from app.edge.pages import ForThisMachine, OpenToPages
 from app.edge.rates import Rates
 from app.edge.request import Bodies, Request
+from app.edge.stopping import when_told_to_stop
 from app.errors import KINDS, ProblemKind, ProblemTable
 from app.health import ServiceHealth
 from app.ids import Uuid7
@@ -52,6 +54,7 @@ from app.metering import Metering
 from app.neighbours import Store, Tiers, breakers_of, make_store
 from app.overrides import Overrides
 from app.profiles import read_profile
+from app.profiling.heap import Heap
 from app.resilience.batcher import Overloaded
 from app.resilience.deadline import Deadline, DeadlineExceeded
 from app.secrets import Secrets, secrets_of
@@ -102,6 +105,8 @@ def create_app(settings: Settings, cells: Path | None = None) -> Application:
 
     Raises BudgetTooSmall, SecretsMissing, and what `registry.select` raises for a model that cannot be used.
     """
+    # First, so that what is traced from the start is everything that is made here.
+    heap = Heap(settings.monitoring.trace_allocations)
     secrets = secrets_of(settings)
     store = make_store(settings)
     tiers = Tiers(settings)
@@ -148,6 +153,7 @@ def create_app(settings: Settings, cells: Path | None = None) -> Application:
     )
     metering.health(status, __version__, store)
     health = HealthOf(status)
+    debug = Debug(heap, notes.note)
     within = partial(bounded, deadline)
     described: dict[str, Answer] = {}
     endpoints: dict[str, dict[str, Endpoint]] = {
@@ -169,6 +175,9 @@ def create_app(settings: Settings, cells: Path | None = None) -> Application:
         "/v1/keys/{id}/rotate": {"POST": within(ring.rotate)},
         "/v1/audit": {"GET": within(trail.list)},
         "/v1/audit/checkpoints": {"GET": within(trail.checkpoints)},
+        "/debug/pprof/goroutine": {"GET": debug.goroutine},
+        "/debug/pprof/heap": {"GET": debug.heap},
+        "/debug/pprof/profile": {"GET": debug.profile},
         "/problems/{slug}": {"GET": problem},
         "/health": {"GET": health.brief},
         "/health/live": {"GET": health.live},
@@ -191,6 +200,7 @@ def create_app(settings: Settings, cells: Path | None = None) -> Application:
         checkpoints.start()
         watch.start()
         described.update(await _description(assessor, server.url))
+        when_told_to_stop(debug.stop)
         # Everything made so far lives as long as the process: the collector need not walk it again.
         gc.collect()
         gc.freeze()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -34,6 +35,12 @@ class Change(NamedTuple):
     changed: int
     removed: int
     entries: NameIndex | None
+
+
+NO_ENTRIES = Change(0, 0, 0, None)
+
+Concerns = Callable[[Row, wire.Profile], bool]
+"""Whether a recorded business may have to be assessed anew."""
 
 
 class Rescreened(NamedTuple):
@@ -112,21 +119,30 @@ class Rescreener:
         before = None if base is None else await open_version(self._lists, base)
         change = changed(before, await open_version(self._lists, version))
         if change.entries is not None:
-            state = await self._all_tenants(state, change.entries)
+            state = await self._all_tenants(state, partial(self._resembles, change.entries))
         await self._lists.save_rescreening(replace(state, base=version.number, tenant_id="", before_id=None))
         return Rescreened(change, self._businesses, self._left_out, self._recorded)
 
-    async def _all_tenants(self, state: Rescreening, index: NameIndex) -> Rescreening:
+    async def run_removed(self, name: str) -> Rescreened:
+        """Assess anew whose recorded screening names a list that is in force no more. Raises StoreUnavailable."""
+        state = await self._lists.rescreening(name)
+        if state is None or state.target:
+            state = Rescreening(name, 0, 0, "", None, 0, 0)
+        state = await self._all_tenants(state, lambda row, _: any(hit.list == name for hit in _hits(row)))
+        await self._lists.save_rescreening(replace(state, tenant_id="", before_id=None))
+        return Rescreened(NO_ENTRIES, self._businesses, self._left_out, self._recorded)
+
+    async def _all_tenants(self, state: Rescreening, concerns: Concerns) -> Rescreening:
         tenants = await self._lists.tenants()
         for place, tenant_id in enumerate(tenants):
             if tenant_id < state.tenant_id:
                 continue
             if tenant_id != state.tenant_id:
                 state = replace(state, tenant_id=tenant_id, before_id=None)
-            state = await self._tenant(state, index, place, len(tenants))
+            state = await self._tenant(state, concerns, place, len(tenants))
         return state
 
-    async def _tenant(self, state: Rescreening, index: NameIndex, place: int, tenants: int) -> Rescreening:
+    async def _tenant(self, state: Rescreening, concerns: Concerns, place: int, tenants: int) -> Rescreening:
         """All assessments of a tenant, newest first; the first of each business is its latest.
 
         Those up to where an earlier run came are only looked at for whose they are.
@@ -150,7 +166,7 @@ class Rescreener:
                 if done_until is not None and row.id >= done_until:
                     continue
                 self._businesses += 1
-                if self._is_concerned(profile, index) and await self._differs(row, profile):
+                if concerns(row, profile) and await self._differs(row, profile):
                     await self._assess(state.tenant_id, profile, row.input)
             if len(rows) < PAGE_ROWS:
                 return state
@@ -170,7 +186,7 @@ class Rescreener:
         else:
             self._recorded += 1
 
-    def _is_concerned(self, profile: wire.Profile, index: NameIndex) -> bool:
+    def _resembles(self, index: NameIndex, row: Row, profile: wire.Profile) -> bool:
         """Whether anybody of the profile resembles an entry that differs."""
         return any(index.search(query_of(subject), self._threshold, 1) for subject in subjects(profile))
 
@@ -185,6 +201,10 @@ def _profile(row: Row) -> wire.Profile | None:
         return None if row.input is None else _decode_profile(row.input)
     except msgspec.MsgspecError:
         return None
+
+
+def _hits(row: Row) -> list[wire.Hit]:
+    return _decode_screening(screening_of(row)).hits
 
 
 def _told(screening: bytes) -> tuple[str, frozenset[tuple[object, ...]]]:

@@ -70,6 +70,7 @@ Level = Literal["low", "medium", "high", "critical"]
 Decision = Literal["approve", "review", "decline"]
 Category = Literal["financial", "operational", "compliance", "geographic", "ownership", "industry", "reputational"]
 Explain = Literal["top", "full"]
+ProfileFormat = Literal["html", "speedscope"]
 
 LEVELS: tuple[Level, ...] = get_args(Level)
 DECISIONS: tuple[Decision, ...] = get_args(Decision)

@@ -63,6 +63,33 @@ class MatchResponse(Struct, frozen=True):
     query: MatchQuery
 
 
+class FeatureDoc(Struct, frozen=True):
+    """What a feature of a result is. coefficient: by how much it counts; the numbers here are effects as they are."""
+
+    description: str
+    coefficient: float = 1.0
+    url: str = "/docs"
+
+
 class MatchAnswer(Struct, frozen=True):
+    """matcher: the features that results can have."""
+
     responses: dict[str, MatchResponse]
+    matcher: dict[str, FeatureDoc]
     limit: int
+
+
+MATCHER = {
+    "name": FeatureDoc("The score."),
+    "equal": FeatureDoc("Words that are the same in both names: 1."),
+    "similar": FeatureDoc("Words that resemble each other: how much, 0 to 1."),
+    "left_over": FeatureDoc("Words of the name asked for that the listed name has not: 0."),
+    "left_over_listed": FeatureDoc("Words of the listed name that the name asked for has not: 0."),
+    "numbers": FeatureDoc("What the score lost because numbers in the names differ."),
+    "whole": FeatureDoc("How much the names resemble each other as a whole, 0 to 1."),
+    "weak_name": FeatureDoc("What the score lost because the list calls the name a weak one."),
+    "country": FeatureDoc("What the score gained or lost by countries."),
+    "birth_date": FeatureDoc("What the score gained or lost by dates of birth."),
+    "identifier": FeatureDoc("The score that the same identifier gives at least."),
+}
+"""Every feature that a result can have."""

@@ -92,6 +92,7 @@ class Round(Struct, frozen=True):
     duration_us: int
     answer_bytes: int
     p50_us: float
+    p95_us: float
     p99_us: float
     errors: int
 

@@ -29,7 +29,7 @@ end
 function done(summary, latency, requests)
   local e = summary.errors
   io.write(string.format(
-    '\n{"requests":%d,"duration_us":%d,"answer_bytes":%d,"p50_us":%.0f,"p99_us":%.0f,"errors":%d}\n',
-    summary.requests, summary.duration, summary.bytes, latency:percentile(50), latency:percentile(99),
+    '\n{"requests":%d,"duration_us":%d,"answer_bytes":%d,"p50_us":%.0f,"p95_us":%.0f,"p99_us":%.0f,"errors":%d}\n',
+    summary.requests, summary.duration, summary.bytes, latency:percentile(50), latency:percentile(95), latency:percentile(99),
     e.connect + e.read + e.write + e.status + e.timeout))
 end

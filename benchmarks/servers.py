@@ -1,7 +1,7 @@
 """Servers to measure against each other, each a process of its own.
 
     python benchmarks/servers.py service|bare|peer --port 8090 [--answer-bytes 2500] [--data-dir DIR]
-        [--database-url URL] [--redis-url URL] [--key KEY] [--list NAME=FILE[,FILE]]...
+        [--database-url URL] [--redis-url URL] [--key KEY] [--list NAME=FILE[,FILE]]... [--trace-allocations]
 
 service: this service, with every layer of its edge at work: --key is let in, and limited by itself, its tenant and the
 whole service at rates that nothing reaches; names are screened against each --list.  bare: an ASGI application on the
@@ -103,6 +103,7 @@ def run_service(
     key: str | None = None,
     limit: str = UNREACHED,
     lists: Sequence[str] = (),
+    trace: bool = False,
 ) -> None:
     options = {
         "server.host": HOST,
@@ -115,6 +116,7 @@ def run_service(
         "limits.default_tier": "measured",
         "limits.tenant": UNREACHED,
         "limits.service": limit,
+        "monitoring.trace_allocations": trace,
     }
     loaded = settings.load(SECRETS, None, options)
     if key is not None:
@@ -163,6 +165,7 @@ def started(
     stores: Stores | None = None,
     limit: str = UNREACHED,
     lists: Sequence[str] = (),
+    trace: bool = False,
 ) -> Iterator[str]:
     """A server in a process of its own, ready; ended with the block. Yields `http://host:port`. Raises ServerFailed."""
     data_dir.mkdir(parents=True, exist_ok=True)
@@ -172,6 +175,7 @@ def started(
     if stores is not None:
         command += ["--database-url", stores.database_url, "--redis-url", stores.redis_url]
     command += [part for told in lists for part in ("--list", told)]
+    command += ["--trace-allocations"] if trace else []
     log = data_dir / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
@@ -227,10 +231,12 @@ def main() -> None:
     parser.add_argument("--key", help="an API key that the service knows")
     parser.add_argument("--limit", default=UNREACHED, help="the rate of the whole service")
     parser.add_argument("--list", action="append", default=[], metavar="NAME=FILE[,FILE]", help="screened against")
+    parser.add_argument("--trace-allocations", action="store_true", help="from the start")
     options = parser.parse_args()
     if options.kind == "service":
         stores = (options.database_url, options.redis_url)
-        run_service(options.port, options.data_dir, *stores, options.key, options.limit, options.list)
+        told = (options.key, options.limit, options.list, options.trace_allocations)
+        run_service(options.port, options.data_dir, *stores, *told)
     elif options.kind == "bare":
         run_bare(options.port, options.data_dir, options.answer_bytes)
     else:

@@ -113,7 +113,10 @@ def digest_of(entity: Entity) -> bytes:
 
 
 class _Stored(Struct, frozen=True, array_like=True):
-    """An entity as a snapshot keeps it: without the names of its fields."""
+    """An entity as a snapshot keeps it: without the names of its fields.
+
+    Older and newer engines read it too: a further field comes last, with a default.
+    """
 
     id: str
     schema: EntitySchema
@@ -150,7 +153,7 @@ def stored(entity: Entity) -> bytes:
     )
 
 
-def restored(data: bytes) -> Entity:
+def restored(data: bytes | memoryview) -> Entity:
     """Raises msgspec.DecodeError."""
     kept = _decode(data)
     return Entity(

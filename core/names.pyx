@@ -82,6 +82,7 @@ cdef class _Best:
     cdef object identifier
     cdef double total
     cdef object country
+    cdef int issued  # in which country the identifier is the same; 0 where one side tells none
     cdef Birth birth
 
 
@@ -309,6 +310,8 @@ cdef class NameIndex:
                     best[listed.entity] = found
                 if found.identifier is None:
                     found.identifier = value
+                if country and country == listed.country:
+                    found.issued = country
         return 0
 
     cdef int weigh(self, _Best found, countries, uint32_t birth) except -1:
@@ -317,8 +320,9 @@ cdef class NameIndex:
         cdef uint32_t first = self.view.country_starts[found.entity], end = self.view.country_starts[found.entity + 1]
         cdef double score = found.score
         cdef Birth agreement = BIRTH_UNKNOWN
-        if countries and first < end:
-            found.country = False
+        if countries and (first < end or found.issued):
+            # An identifier of the country that was asked for says as much as the country of an address.
+            found.country = found.issued in countries
             for i in range(first, end):
                 if self.view.countries[i] in countries:
                     found.country = True
@@ -360,7 +364,9 @@ cdef class NameIndex:
             parts.append(Part("weak_name", name, WEAK_NAME))
         if found.country is not None:
             told = query.countries if not found.country else [
-                code for code in query.countries if code.upper() in {other.upper() for other in entity.countries}
+                code
+                for code in query.countries
+                if country_number(code) == found.issued or code.upper() in {other.upper() for other in entity.countries}
             ]
             parts.append(Part("country", ", ".join(told), COUNTRY_AGREES if found.country else COUNTRY_DIFFERS))
         if found.birth != BIRTH_UNKNOWN:

@@ -15,7 +15,7 @@ from libc.string cimport memcpy, memset
 cimport cython
 
 from core.features cimport Extractor
-from core.kernel cimport N_CATEGORIES, Card, Line, Outcome
+from core.kernel cimport N_CATEGORIES, Card, Line
 from core.memory cimport new_array
 from core.prepared cimport PreparedTexts
 from core.ratios cimport N_DISTRESS, Books, Distress, zone_of

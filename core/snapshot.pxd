@@ -5,7 +5,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 cdef enum:
     LAYOUT = 1                       # raised whenever an array changes its meaning
 
-cdef enum:                           # the arrays, in the order they stand
+cdef enum:                           # the arrays, as they stand; a new one comes last, an old one stays, empty
     LETTERS                          # uint8: of all words, one after the other
     WORDS                            # ListedWord, by word
     POSTING_STARTS                   # uint32, by word
@@ -20,7 +20,7 @@ cdef enum:                           # the arrays, in the order they stand
     KEYS
     NAME_STARTS                      # uint32, by form
     NAMES                            # ListedName: who bears it
-    ENTITY_STARTS                    # uint64, by entity
+    ENTITY_STARTS                    # uint64, by entity: these two are the same in every layout
     ENTITIES                         # uint8: MessagePack
     COUNTRY_STARTS                   # uint32, by entity
     COUNTRIES                        # uint16: two letters
@@ -58,7 +58,7 @@ cdef struct Span:
     uint64_t offset                  # bytes from the beginning
     uint64_t count                   # items
 
-cdef struct Header:                  # the first four fields are the same in every layout
+cdef struct Header:                  # the same in every layout, but for the number of spans
     uint64_t magic
     uint32_t layout
     uint32_t checksum                # CRC-32 of everything, itself taken as zero

@@ -1,5 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Opening the bytes of a name index: used where they lie, after every check that keeps a reader inside them."""
+"""Opening the bytes of a name index: used where they lie, after every check that keeps a reader inside them.
+
+# Design: everything in a snapshot follows from its entities, and these can be read whatever engine wrote it: they stand
+# at a place that no layout moves, in a form that only grows. Another engine's snapshot is compiled again from them.
+"""
 
 from libc.string cimport memcpy
 
@@ -7,9 +11,12 @@ import zlib
 from hashlib import sha256
 from importlib.metadata import version
 
+from msgspec import MsgspecError
+
+from core.entities import restored
 from core.words import WORDS as TABLE
 
-__all__ = ["SnapshotDamaged", "SnapshotOutdated"]
+__all__ = ["ENGINE", "SnapshotDamaged", "SnapshotOutdated", "entities_of"]
 
 cdef uint64_t MAGIC = int.from_bytes(b"kybnames", "little")
 # Raised whenever the same text could be read as other words, or be found under other keys.
@@ -17,6 +24,10 @@ _READING = 1
 cdef uint64_t STAMP = int.from_bytes(
     sha256(f"{_READING} {TABLE.sha256} anyascii {version('anyascii')}".encode()).digest()[:8], "little"
 )
+cdef size_t COMMON_BYTES = sizeof(Header) - (N_SECTIONS - ENTITIES - 1) * sizeof(Span)
+
+# Engines of one number, 31 bits, read each other's snapshots.
+ENGINE = int.from_bytes(sha256(f"{LAYOUT} {STAMP}".encode()).digest()[:4], "little") & 0x7FFFFFFF
 
 
 class SnapshotDamaged(ValueError):
@@ -24,7 +35,8 @@ class SnapshotDamaged(ValueError):
 
 
 class SnapshotOutdated(ValueError):
-    """A whole snapshot that another version of the engine, or of its table of words, made. It has to be built again."""
+    """A whole snapshot that another version of the engine, or of its table of words, made. It has to be built again,
+    and can be from its own entities."""
 
 
 cdef uint64_t stamp():
@@ -53,29 +65,80 @@ cdef size_t item_bytes(int section) noexcept nogil:
     return 4
 
 
-cdef int open_view(object buffer, const uint8_t* data, size_t size, View* view) except -1:
-    """Fills the view. buffer: the same bytes as an object.  Raises SnapshotDamaged and SnapshotOutdated."""
-    cdef Header header
+cdef int _read_header(object buffer, const uint8_t* data, size_t size, Header* header) except -1:
+    """The header of a whole snapshot of any layout; spans that it does not have stay as they are."""
     cdef uint32_t checksum
-    if size < sizeof(Header):
-        raise SnapshotDamaged(f"a snapshot has at least {sizeof(Header):,} bytes, this one {size:,}")
-    memcpy(&header, data, sizeof(Header))
+    if size < COMMON_BYTES:
+        raise SnapshotDamaged(f"a snapshot has at least {COMMON_BYTES:,} bytes, this one {size:,}")
+    memcpy(header, data, min(size, sizeof(Header)))
     if header.magic != MAGIC:
         raise SnapshotDamaged("it does not begin as a snapshot of this machine's byte order does")
     if header.size != size:
         raise SnapshotDamaged(f"it was written with {header.size:,} bytes and has {size:,}")
     checksum, header.checksum = header.checksum, 0
     whole = memoryview(buffer)
-    if zlib.crc32(whole[sizeof(Header):], zlib.crc32((<char*>&header)[:sizeof(Header)])) != checksum:
+    if zlib.crc32(whole[COMMON_BYTES:], zlib.crc32((<char*>header)[:COMMON_BYTES])) != checksum:
         raise SnapshotDamaged("its checksum is not that of its bytes")
+    return 0
+
+
+cdef int open_view(object buffer, const uint8_t* data, size_t size, View* view) except -1:
+    """Fills the view. buffer: the same bytes as an object.  Raises SnapshotDamaged and SnapshotOutdated."""
+    cdef Header header
+    _read_header(buffer, data, size, &header)
     if header.layout != LAYOUT:
         raise SnapshotOutdated(f"it has layout {header.layout}; this engine reads layout {LAYOUT}: build it again")
     if header.stamp != STAMP:
         raise SnapshotOutdated("it was built with another table of words or another transliteration: build it again")
+    if size < sizeof(Header):
+        raise SnapshotDamaged(f"a snapshot has at least {sizeof(Header):,} bytes, this one {size:,}")
     fault = _place(&header, data, size, view)
     if fault:
         raise SnapshotDamaged(fault)
     return 0
+
+
+def entities_of(snapshot):
+    """The entities in a snapshot, whatever engine made it, in their order.
+
+    Raises SnapshotDamaged, and SnapshotOutdated where another engine kept an entity in a way that is not read here.
+    """
+    cdef Header header
+    cdef const uint8_t[::1] data = snapshot
+    cdef int section
+    _read_header(snapshot, &data[0] if data.shape[0] else NULL, data.shape[0], &header)
+    for section in (ENTITY_STARTS, ENTITIES):
+        if not _is_inside(&header.spans[section], section, header.size):
+            raise SnapshotDamaged(f"its section {section} lies outside of it")
+    if header.spans[ENTITY_STARTS].count == 0:
+        raise SnapshotDamaged(f"its section {ENTITY_STARTS} is empty")
+    whole = memoryview(snapshot).cast("B")
+    first, last = header.spans[ENTITY_STARTS].offset, header.spans[ENTITIES].offset
+    return _entities(
+        whole[first:first + 8 * header.spans[ENTITY_STARTS].count].cast("Q"),
+        whole[last:last + header.spans[ENTITIES].count],
+        header.layout == LAYOUT and header.stamp == STAMP,
+    )
+
+
+def _entities(starts, entities, is_own):
+    cdef Py_ssize_t i
+    for i in range(len(starts) - 1):
+        if not starts[i] <= starts[i + 1] <= len(entities):
+            raise SnapshotDamaged(f"its entity {i} lies outside of it")
+        try:
+            entity = restored(entities[starts[i]:starts[i + 1]])
+        except (MsgspecError, UnicodeDecodeError) as error:
+            kind = SnapshotDamaged if is_own else SnapshotOutdated
+            raise kind(f"its entity {i} cannot be read: {error}") from error
+        yield entity
+
+
+cdef bint _is_inside(const Span* span, int section, uint64_t size) noexcept nogil:
+    cdef uint64_t offset = span.offset, count = span.count
+    if offset % 8 or offset > size:
+        return False
+    return count <= (size - offset) // item_bytes(section) and count <= 0xFFFFFFFFU
 
 
 cdef str _place(const Header* header, const uint8_t* data, size_t size, View* view):
@@ -85,10 +148,7 @@ cdef str _place(const Header* header, const uint8_t* data, size_t size, View* vi
     cdef int i
     for i in range(N_SECTIONS):
         count[i] = header.spans[i].count
-        if (
-            header.spans[i].offset % 8 or header.spans[i].offset > size
-            or count[i] > (size - header.spans[i].offset) // item_bytes(i) or count[i] > 0xFFFFFFFF
-        ):
+        if not _is_inside(&header.spans[i], i, size):
             return f"its section {i} lies outside of it"
         at[i] = data + header.spans[i].offset
     for i in (POSTING_STARTS, NEAR_STARTS, SKELETON_STARTS, FORM_STARTS, KEY_STARTS, NAME_STARTS, ENTITY_STARTS,

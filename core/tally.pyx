@@ -24,8 +24,8 @@ cdef class Tally:
 
     numbers: (n,) float64, written.  outcomes: places in it by level and decision, level by level.
     scores: the first of len(score_bounds) + 2 places: of the scores up to each bound (hundredths, ascending) and above
-    all of them, and of the sum of scores, in points.  missing: a place for each characteristic whose feature is not known.
-    overrides, floors: a place for each of the model's.
+    all of them, and of the sum of scores, in points.  missing: a place for each characteristic, of its feature not
+    being known.  overrides, floors: a place for each of the model's.
     Raises ValueError for places that do not fit.
     """
 
@@ -39,8 +39,8 @@ cdef class Tally:
     cdef int32_t scores, n_bounds
 
     def __cinit__(
-        self, Scorer scorer not None, double[::1] numbers not None, *, outcomes, scores, score_bounds, missing, overrides,
-        floors
+        self, Scorer scorer not None, double[::1] numbers not None, *, outcomes, scores, score_bounds, missing,
+        overrides, floors
     ):
         cdef Card card = scorer.card
         wanted = {

@@ -11,6 +11,7 @@ import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from app import wire
@@ -80,17 +81,17 @@ async def good(exchange: Exchange) -> None:
 
 @dataclass
 class FakeProvider:
-    """Answers every request by `behaviour`. connections, requests: those that came."""
+    """Answers every request by `behaviour`. connections, requests: those that came.  port: 0 for any that is free."""
 
     behaviour: Behaviour = good
     tls: ssl.SSLContext | None = None
     host: str = "127.0.0.1"
     requests: list[Exchange] = field(default_factory=list)
     connections: int = 0
+    port: int = 0
     busy: int = 0
     busiest: int = 0
     sent_bytes: int = 0
-    port: int = 0
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _server: asyncio.Server | None = None
 
@@ -99,7 +100,7 @@ class FakeProvider:
         return f"{'https' if self.tls else 'http'}://{self.host}:{self.port}"
 
     async def __aenter__(self) -> FakeProvider:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self.tls)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self.tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -178,6 +179,8 @@ def company(**fields: object) -> Behaviour:
 async def for_ever(exchange: Exchange, piece: bytes, limit: int) -> None:
     while exchange.server.sent_bytes < limit:
         await exchange.send(piece)
+        # Where what is written is dropped since the other side is gone, nothing else lets the loop find that out.
+        await asyncio.sleep(0)
 
 
 async def announced_gigabyte(exchange: Exchange) -> None:
@@ -207,6 +210,12 @@ async def endless_header(exchange: Exchange) -> None:
 
 async def silence(exchange: Exchange) -> None:
     await asyncio.Event().wait()
+
+
+async def deafness(exchange: Exchange) -> None:
+    """Silence that does not even hear that the caller has gone."""
+    exchange.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    await silence(exchange)
 
 
 async def slow_head(exchange: Exchange) -> None:
@@ -275,6 +284,7 @@ FAULTS: dict[str, tuple[Behaviour, wire.EvidenceStatus]] = {
     "a gzip bomb": (body(BOMB, Content_Encoding="gzip"), "invalid"),
     "compression": (body(gzip.compress(json.dumps(GOOD).encode()), Content_Encoding="gzip"), "invalid"),
     "silence": (silence, "timeout"),
+    "deafness": (deafness, "timeout"),
     "a slow head": (slow_head, "timeout"),
     "a slow body": (slow_body, "timeout"),
     "a reset": (reset, "unavailable"),
@@ -308,6 +318,12 @@ FAULTS: dict[str, tuple[Behaviour, wire.EvidenceStatus]] = {
     "a list as an answer": (body([]), "invalid"),
 }
 """What a provider can do wrong, and the status that its evidence then has."""
+
+
+def connections_to(port: int) -> int:
+    """Connections from this machine to a port of the loopback that are open, or being opened, on the caller's side."""
+    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(remote.endswith(f":{port:04X}") and state in ("01", "02") for _, _, remote, state, *_ in rows)
 
 
 # ---------------------------------------------------------------- providers as the service has them

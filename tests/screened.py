@@ -14,12 +14,14 @@ from service import Json
 
 from app import wire
 from app.assembly import Assembly
+from app.audit.aside import REMOVED
 from app.evidence.base import Gathered
 from app.evidence.publishing import publish
 from app.neighbours import Tiers
 from app.settings import load
 from app.store.base import opened
 from app.store.sqlite import SqliteStore
+from app.store.trail import SYSTEM_TENANT, act
 from app.watchlists.reading import ReadList
 from core.entities import Entity, EntitySchema, Identifier, ListKind
 
@@ -80,6 +82,11 @@ class Lists:
         read = ReadList("ftm-json", list(entities), len(entities))
         content = sha256(repr(entities).encode()).digest()
         await publish(self.store, name, read, title=name, source="tests", content_sha256=content, actor="tests")
+        await self.assembly.lists.refresh()
+
+    async def drop(self, name: str) -> None:
+        """Take a list out of force, and notice it."""
+        await self.store.drop_list(name, act(SYSTEM_TENANT, REMOVED, "tests", list=name))
         await self.assembly.lists.refresh()
 
     async def put_required(self, **lists: Sequence[Entity]) -> None:

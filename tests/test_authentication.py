@@ -74,7 +74,7 @@ def test_every_refusal_takes_the_same_time(house: Service) -> None:
     client.close()
 
 
-@pytest.mark.parametrize("header", ["X-API-Key", "Bearer", "bearer"])
+@pytest.mark.parametrize("header", ["X-API-Key", "Bearer", "bearer", "ApiKey"])
 def test_a_key_is_taken_either_way(house: Service, header: str) -> None:
     client = house.client(None)
     headers = {"X-API-Key": KEY} if header == "X-API-Key" else {"Authorization": f"{header} {KEY}"}

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -68,6 +69,16 @@ def test_a_file_becomes_a_list_that_can_be_searched(settings: Settings, tmp_path
         0,
         "nobody on the lists resembles Zacharias Unbekannt (from a score of 0.75)\n",
     )
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--country", "XXX"), ("--country", "zz"), ("--birth-date", "1970-13-01"), ("--birth-date", "x")],
+)
+def test_a_search_for_what_is_no_country_or_date_is_refused(settings: Settings, option: str, value: str) -> None:
+    done = run(settings, "search", "Maria Musterfrau", option, value)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{value} is no {'country' if option == '--country' else 'date'}" in done.stderr
 
 
 def test_versions_count_and_each_is_in_the_audit_trail(settings: Settings, tmp_path: Path) -> None:
@@ -171,10 +182,23 @@ def publisher() -> Iterator[tuple[type[Publisher], str]]:
     class Own(Publisher):
         pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Own)
+    with _answering(Own) as url:
+        yield Own, url
+
+
+@contextmanager
+def published(content: bytes) -> Iterator[str]:
+    """The address under which it is published."""
+    with _answering(type("Own", (Publisher,), {"content": content})) as url:
+        yield url
+
+
+@contextmanager
+def _answering(handler: type[Publisher]) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    yield Own, f"http://127.0.0.1:{server.server_address[1]}/list.jsonl"
+    yield f"http://127.0.0.1:{server.server_address[1]}/list.jsonl"
     server.shutdown()
     server.server_close()
     thread.join()

@@ -18,6 +18,7 @@ CASES: list[tuple[Exception, int, str]] = [
     (errors.BodyTooSlow(10), 408, "slow-body"),
     (errors.Conflict("The stored model version is not known here."), 409, "conflict"),
     (errors.KeyBusy(), 409, "idempotency-key-busy"),
+    (errors.ProfileRunning(), 409, "profile-running"),
     (errors.BodyTooLarge(1 << 20), 413, "body-too-large"),
     (errors.BatchTooLarge(1000), 413, "batch-too-large"),
     (errors.WrongContentType("text/plain"), 415, "wrong-content-type"),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import get_args
 
 import pytest
 from screened import party, registered
 from service import Client, Json, Service, serving
 from test_dispositions import SOON, bring
 
+from app.yente import MATCHER
 from core.entities import Identifier
+from core.matches import PartKind
 
 ENTRIES = (
     party("w1", "Veridian Shadow Trading", identifiers=registered("HE 900417", "CY"), countries=("CY",)),
@@ -65,6 +68,37 @@ def test_the_answer_has_every_member_that_a_client_of_yente_reads(client: Client
     assert {"first_seen", "last_seen", "last_change", "features"} <= result.keys()
     assert all({"score", "detail"} <= told.keys() for told in result["explanations"].values())
     assert "veridian" in result["explanations"]["equal"]["detail"]
+    assert answer["limit"] == 5
+    assert result["features"].keys() <= answer["matcher"].keys()
+    assert all({"description", "coefficient", "url"} <= told.keys() for told in answer["matcher"].values())
+
+
+def test_every_part_of_a_score_is_told_in_the_matcher() -> None:
+    assert {"name", *get_args(PartKind)} == MATCHER.keys()
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"firstName": "Maria", "lastName": ["Musterfrau"]},
+        {"firstName": ["X", "Maria"], "middleName": "Q", "lastName": "Musterfrau"},
+    ],
+)
+def test_a_person_is_found_by_the_parts_of_a_name(client: Client, parts: Json) -> None:
+    assert results(client, query("Person", **parts))[0]["id"] == "p1"
+
+
+def test_many_parts_of_a_name_are_bounded(client: Client) -> None:
+    many = {part: [f"{part} {n}" for n in range(100)] for part in ("firstName", "middleName", "fatherName", "lastName")}
+    assert results(client, query("Person", **many)) == []
+
+
+def test_a_threshold_below_the_usual_cutoff_shows_what_matches(client: Client) -> None:
+    sent = query("Company", name=["Veridian Grebe Outfitters"])
+    assert results(client, sent, cutoff=0.5) == results(client, sent) == []
+    low = results(client, sent, threshold=0.2)
+    assert low
+    assert all(one["match"] for one in low)
 
 
 def test_default_is_every_list_and_a_name_is_one(client: Client) -> None:
@@ -84,6 +118,17 @@ def test_the_birth_date_decides_between_namesakes(client: Client) -> None:
 def test_an_identifier_finds_without_a_name(client: Client) -> None:
     assert [one["id"] for one in results(client, query("Vessel", imoNumber=["IMO9999917"]))] == ["v1"]
     assert [one["id"] for one in results(client, query("Company", registrationNumber="HE-900417"))] == ["w1"]
+    assert [one["id"] for one in results(client, query("Company", idNumber="HE-900417"))] == ["w1"]
+
+
+@pytest.mark.parametrize("country", ["cy", "CY", "Cyprus", "cy-04"])
+def test_a_country_counts_by_its_code_and_by_its_name(client: Client, country: str) -> None:
+    [found] = results(client, query("Company", name=["Veridian Shadow Trade"], jurisdiction=[country]))
+    assert found["features"]["country"] > 0
+    [found] = results(client, query("Company", registrationNumber=["HE 900417"], jurisdiction=[country]))
+    assert found["features"]["country"] > 0
+    [found] = results(client, query("Company", registrationNumber=["HE 900417"], jurisdiction=["Malta"]))
+    assert found["features"]["country"] < 0
 
 
 def test_threshold_cutoff_and_limit(client: Client) -> None:
@@ -117,6 +162,22 @@ def test_unknown_fields_and_parameters_are_ignored_here_alone(client: Client) ->
 )
 def test_what_is_wrong_is_refused(client: Client, sent: Json, status: int) -> None:
     assert client.post("/match/default", sent).status == status
+
+
+def test_a_query_that_is_refused_is_named_with_what_is_wrong(client: Client) -> None:
+    good = {"schema": "Person", "properties": {}}
+    sent = {"queries": {"a": good, "b": {"schema": "Compny"}, "c": None, "d": {"schema": "Person", "properties": 1}}}
+    refused = client.post("/match/default", sent)
+    told = {fault["pointer"]: fault["detail"] for fault in refused.json["errors"]}
+    assert told.keys() == {"/queries/b/schema", "/queries/c", "/queries/d/properties"}
+    assert told["/queries/b/schema"].startswith("expected one of Person, Organization, Company")
+    assert told["/queries/b/schema"].endswith("did you mean Company?")
+    assert told["/queries/c"] == "expected an object with schema, got null"
+    for queries, detail in (([], "expected an object of at least 1 members, got a list"),
+                            ({}, "expected an object of at least 1 members, got 0")):  # fmt: skip
+        assert client.post("/match/default", {"queries": queries}).json["errors"] == [
+            {"pointer": "/queries", "detail": detail}
+        ]
 
 
 @pytest.mark.parametrize("parameter", [{"limit": 0}, {"limit": 501}, {"threshold": 1.1}, {"cutoff": "x"}])

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import random
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import permutations
+from threading import Event, Thread
 
 import pytest
 from hypothesis import given
@@ -115,6 +119,17 @@ def test_a_country_raises_or_lowers_the_score_a_little() -> None:
     assert "country at agrees +0.02" in explain(agreed)
     assert "country FR differs -0.05" in explain(contradicted)
     assert only(INDEX, asked("Acme Trading GmbH", countries=("DE",))).score == 1.0
+
+
+def test_the_country_of_an_identifier_that_is_the_same_agrees_whatever_the_addresses_say() -> None:
+    number = (Identifier("registration", "HE 900417", "CY"),)
+    index = index_of(replace(company("Quartz"), countries=("BY",), identifiers=number))
+    sought = replace(asked("Somebody Else", countries=("CY",)), identifiers=number)
+    match = only(index, sought)
+    assert match.country_agrees is True
+    assert explain(match) == "country CY agrees +0.02; identifier HE900417 is the same"
+    elsewhere = replace(sought, identifiers=(Identifier("registration", "HE 900417"),))
+    assert only(index, elsewhere).country_agrees is False
 
 
 def test_a_country_can_lift_a_name_over_the_cutoff_but_not_to_one() -> None:
@@ -278,6 +293,37 @@ def test_threads_share_one_index() -> None:
         results = list(pool.map(searched, range(40)))
     assert all(result == results[0] for result in results)
     assert all(result[0][0] == i for i, result in enumerate(results[0]))
+
+
+def test_a_search_lets_other_threads_run() -> None:
+    """In none of its own bytecode: nobody who waits is let in there before a minute has passed."""
+    words = ("Acme", "Blufin", "Oceanic", "Handel", "Trading", "Kontor", "Import", "Export", "Holding", "Partner")
+    index = index_of(*(company(" ".join(chosen)) for chosen in permutations(words, 4)))
+    query = asked("Acmee Blufinn Tradng Kontr")
+    over = Event()
+    rounds = 0
+
+    def count() -> None:
+        nonlocal rounds
+        while not over.is_set():
+            rounds += 1
+            # Lets the search go on at once.
+            time.sleep(0)
+
+    interval_s = sys.getswitchinterval()
+    counting = Thread(target=count)
+    sys.setswitchinterval(60.0)
+    try:
+        counting.start()
+        before = rounds
+        for _ in range(300):
+            index.search(query, 0.75, 10)
+        during = rounds - before
+    finally:
+        over.set()
+        sys.setswitchinterval(interval_s)
+        counting.join()
+    assert during > 10
 
 
 def test_a_digest_changes_with_what_screening_depends_on() -> None:

@@ -38,6 +38,9 @@ EXPECTED: dict[tuple[str, str], Permission | None] = {
     ("POST", "/v1/keys/{id}/rotate"): "keys",
     ("GET", "/v1/audit"): "audit",
     ("GET", "/v1/audit/checkpoints"): "audit",
+    ("GET", "/debug/pprof/goroutine"): "debug",
+    ("GET", "/debug/pprof/heap"): "debug",
+    ("GET", "/debug/pprof/profile"): "debug",
     ("GET", "/problems/{slug}"): None,
     ("GET", "/health"): None,
     ("GET", "/openapi.json"): None,
@@ -102,6 +105,8 @@ def ask(house: House, key: str | None, method: str, path: str, of: str = "ours")
     )
     filled = path.replace("{override_id}", house.overrides[of]).replace("{version}", "1.1.0").replace("{slug}", "x")
     filled = filled.replace("{dataset}", "default")
+    if path in ("/debug/pprof/heap", "/debug/pprof/profile"):
+        filled += "?seconds=1"
     for start, id in (
         ("/v1/assessments/", house.assessments[of]),
         ("/v1/keys/", key_id),

@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ssl
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import msgspec
 import pytest
 import trustme
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from provider_server import FAULTS, GOOD, Exchange, FakeProvider, business, described, good, providers, run
+from provider_server import (
+    FAULTS,
+    GOOD,
+    Exchange,
+    FakeProvider,
+    business,
+    connections_to,
+    deafness,
+    described,
+    good,
+    providers,
+    run,
+    until,
+)
 from shipped import TODAY, scorer
 from strategies import profiles
 
 from app import wire
 from app.evidence.base import Findings
-from app.evidence.providers.base import Provided
+from app.evidence.providers.base import Provided, ProviderFailed
 from app.evidence.providers.collection import External
 from app.facts import ExternalFacts
 
@@ -118,6 +133,28 @@ def test_a_fault_on_the_wire_scores_as_no_provider_does(name: str, tmp_path: Pat
     assert score(business(), external.facts).record() == score(business(), None).record()
 
 
+@pytest.mark.parametrize("name", ["status 503", "silence", "a gigabyte not announced", "NaN", "a reset"])
+def test_nothing_of_a_failure_stays_until_garbage_is_collected(name: str, tmp_path: Path) -> None:
+    """With its buffers that would be as much as an answer may have, times all questions asked till then."""
+    server = FakeProvider(FAULTS[name][0])
+
+    def left() -> list[object]:
+        return [one for one in gc.get_objects() if isinstance(one, ProviderFailed | aiohttp.ClientResponse)]
+
+    async def scenario() -> None:
+        async with server, providers(tmp_path, described(server)) as asked:
+            assert (await asked.gather(business())).degraded
+            async with asyncio.timeout(5):
+                await until(lambda: not left())
+
+    gc.collect()
+    gc.disable()
+    try:
+        run(scenario)
+    finally:
+        gc.enable()
+
+
 def test_a_redirection_is_not_followed(tmp_path: Path) -> None:
     for status in (301, 302, 303, 307, 308):
         other = FakeProvider()
@@ -208,3 +245,42 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_without_a_file_of_auth
 
     run(scenario)
     assert server.requests == []
+
+
+def test_a_provider_that_fell_silent_keeps_no_connection_by_not_answering_the_farewell(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    server = served_by(authority, "localhost")
+    server.behaviour = deafness
+
+    async def scenario() -> None:
+        more = f"    ca_file: {tmp_path}/ca.pem\n"
+        async with server, providers(tmp_path, described(server, timeout="1s", more=more)) as asked:
+            check_failed(await asked.gather(business()), "timeout")
+            assert len(server.requests) == 1
+            async with asyncio.timeout(5):
+                await until(lambda: connections_to(server.port) == 0)
+
+    run(scenario)
+
+
+def test_a_handshake_that_never_ends_is_given_up_with_its_connection(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async def wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            met.append(writer)
+            await over.wait()
+            writer.close()
+
+        met: list[asyncio.StreamWriter] = []
+        over = asyncio.Event()
+        listener = await asyncio.start_server(wait, "127.0.0.1", 0)
+        port = listener.sockets[0].getsockname()[1]
+        server = FakeProvider(tls=ssl.create_default_context(), host="localhost", port=port)
+        async with listener, providers(tmp_path, described(server)) as asked:
+            check_failed(await asked.gather(business()), "timeout")
+            assert len(met) == 1
+            async with asyncio.timeout(5):
+                await until(lambda: connections_to(port) == 0)
+            over.set()
+
+    run(scenario)

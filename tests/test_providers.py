@@ -384,6 +384,33 @@ def test_a_wait_for_a_slot_counts_and_is_no_failure_of_the_provider() -> None:
     run(scenario)
 
 
+def test_to_end_a_call_that_is_late_already_is_no_failure() -> None:
+    async def scenario() -> None:
+        class Clinging(Stub):
+            async def gather(self, profile: wire.Profile, deadline: float) -> Provided:
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    late.set()
+                    await self.gate.wait()
+                return OK
+
+        late = asyncio.Event()
+        stub = Clinging()
+        stub.gate.clear()
+        one = around(stub, timeout_s=0.01)
+        asking = asyncio.create_task(of(one).gather("t", business()))
+        await late.wait()
+        ending = asyncio.create_task(one.stop())
+        await asyncio.sleep(0)
+        stub.gate.set()
+        await ending
+        assert one.flying == 0
+        assert (await asking).evidence[0].status == "timeout"
+
+    run(scenario)
+
+
 def test_calls_are_bounded_for_each_and_in_all(tmp_path: Path) -> None:
     async def scenario() -> None:
         async def lingering(exchange: Exchange) -> None:

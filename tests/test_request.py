@@ -98,6 +98,7 @@ def test_a_peer_that_the_server_does_not_name_is_nobody(client: Any) -> None:
         [(b"authorization", b"bearer " + KEY)],
         [(b"authorization", b"BEARER   " + KEY)],
         [(b"authorization", b"Bearer  " + KEY)],
+        [(b"authorization", b"ApiKey " + KEY)],
         [(b"x-api-key", KEY)],
     ],
 )
@@ -115,6 +116,8 @@ def test_a_key_is_taken_as_it_was_sent(sent: list[Pair]) -> None:
         [(b"authorization", b"Basic a3liOmt5Yg==")],
         [(b"authorization", KEY)],
         [(b"authorization", b"Bearer" + KEY)],
+        [(b"authorization", b"ApiKey")],
+        [(b"authorization", b"ApiKey " + KEY), (b"x-api-key", KEY)],
         [(b"x-api-key", b"")],
         [(b"authorization", b"Bearer " + KEY), (b"x-api-key", KEY)],
         [(b"authorization", b"Basic a3liOmt5Yg=="), (b"x-api-key", KEY)],

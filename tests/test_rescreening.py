@@ -36,9 +36,8 @@ async def assess(lists: Lists, sent: bytes, tenant_id: str = TENANT) -> bytes:
     return reply.id
 
 
-async def rescreen(lists: Lists, name: str = "mine", store: Any = None) -> Rescreened | None:
-    [version] = [one for one in await lists.store.lists() if one.name == name]
-    rescreener = Rescreener(
+def rescreener_of(lists: Lists, store: Any = None) -> Rescreener:
+    return Rescreener(
         lists.store if store is None else store,
         lists.store,
         lists.assembly.assessor,
@@ -46,7 +45,11 @@ async def rescreen(lists: Lists, name: str = "mine", store: Any = None) -> Rescr
         actor="cli",
         tell=lambda *_: None,
     )
-    return await rescreener.run(version)
+
+
+async def rescreen(lists: Lists, name: str = "mine", store: Any = None) -> Rescreened | None:
+    [version] = [one for one in await lists.store.lists() if one.name == name]
+    return await rescreener_of(lists, store).run(version)
 
 
 async def rows(lists: Lists, tenant_id: str = TENANT) -> list[Row]:
@@ -125,6 +128,30 @@ def test_who_was_assessed_with_the_new_list_is_not_assessed_again(tmp_path: Path
         done = await rescreen(lists)
         assert done is not None
         assert (done.businesses, done.recorded) == (1, 0)
+
+    Lists(tmp_path).run(work)
+
+
+def test_a_removed_list_concerns_whose_screening_names_it(tmp_path: Path) -> None:
+    async def work(lists: Lists) -> None:
+        await lists.put("mine", HARMLESS, WIDGETS)
+        await lists.put("other", HARMLESS)
+        for name, id in (("Veridian Shadow Trading", "b1"), ("Harmless Bakery", "b2")):
+            await assess(lists, body(name, id=id))
+        await rescreen(lists)
+        await lists.drop("mine")
+        rescreener = rescreener_of(lists)
+        done = await rescreener.run_removed("mine")
+        assert (done.businesses, done.recorded) == (2, 1)
+        newest, *_ = await rows(lists)
+        assert (newest.business_id, status(newest)) == ("b1", "not_screened")
+        again = await rescreener_of(lists).run_removed("mine")
+        assert (again.businesses, again.recorded) == (2, 0)
+        # Back in force, it is compared from the beginning.
+        await lists.put("mine", HARMLESS, WIDGETS)
+        back = await rescreen(lists)
+        assert back is not None
+        assert (back.change.new, back.recorded) == (2, 1)
 
     Lists(tmp_path).run(work)
 

@@ -9,7 +9,7 @@ import pytest
 from screened import Lists, evidence, party, profile, registered
 
 from app.evidence.base import ScreeningFacts
-from core.entities import Entity, Identifier
+from core.entities import Entity, EntitySchema, Identifier
 
 LEI = "529900T8BM49AURSDO55"
 MARIA = party("p1", "Maria Musterfrau", schema="Person", birth_dates=("1970-01-01",))
@@ -43,6 +43,22 @@ def test_nothing_is_clear_without_every_required_list(tmp_path: Path) -> None:
         gathered = await lists.gather(profile())
         assert gathered.findings.screening == ScreeningFacts("clear", False, None, False, False)
         assert set(evidence(gathered).values()) == {"ok"}
+
+    Lists(tmp_path).run(work)
+
+
+@pytest.mark.parametrize("name", ["\U0001f600", "-", "   "])
+def test_a_name_without_a_letter_or_digit_is_not_screened(tmp_path: Path, name: str) -> None:
+    async def work(lists: Lists) -> None:
+        await lists.put_required(ofac=(WIDGETS,))
+        owner = {"name": name, "kind": "person"}
+        for sent in (profile(name), profile(owners=[owner]), profile(directors=[{"name": name}])):
+            for _ in range(2):
+                gathered = await lists.gather(sent)
+                assert gathered.findings.screening.status == "not_screened"
+                assert b'"not_screened"' in gathered.screening
+        listed = profile("Veridian Shadow Trading", owners=[owner])
+        assert (await lists.gather(listed)).findings.screening.status == "potential"
 
     Lists(tmp_path).run(work)
 
@@ -93,6 +109,24 @@ def test_a_registration_number_of_the_same_country_is(tmp_path: Path, sent: dict
     found = facts(tmp_path, profile("Quite Another Name", **sent), WIDGETS)
     assert found.business_confirmed is confirmed
     assert (found.status == "confirmed") is confirmed
+
+
+def test_a_registration_number_of_the_same_country_is_wherever_else_the_party_has_addresses(tmp_path: Path) -> None:
+    listed = party("o1", "Veridian Shadow Trading", countries=("BY",), identifiers=registered("HE 900417", "CY"))
+    sent = {"registration_number": "HE 900417", "jurisdiction": "CY"}
+    assert facts(tmp_path, profile("Quite Another Name", **sent), listed).status == "confirmed"
+
+
+@pytest.mark.parametrize(
+    ("schema", "status"), [("Person", "potential"), ("Vessel", "potential"), ("Company", "confirmed")]
+)
+def test_a_number_of_any_kind_makes_no_business_of_a_person_or_ship(
+    tmp_path: Path, schema: EntitySchema, status: str
+) -> None:
+    number = (Identifier("other", "900417"),)
+    listed = party("x1", "Somebody Else", schema=schema, countries=("CY",), identifiers=number)
+    sent = profile("Quite Another Name", registration_number="900417", jurisdiction="CY")
+    assert facts(tmp_path, sent, listed).status == status
 
 
 def test_an_equal_name_with_the_registration_number_is_whatever_the_country_says(tmp_path: Path) -> None:

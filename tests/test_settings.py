@@ -132,6 +132,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "watchlists.demo": ("no", False),
     "monitoring.enabled": ("off", False),
     "monitoring.interval": ("5s", 5.0),
+    "monitoring.trace_allocations": ("on", True),
     "scaling.min_replicas": ("2", 2),
     "scaling.max_replicas": ("9", 9),
     "scaling.target_cpu_percent": ("55", 55),

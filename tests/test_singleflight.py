@@ -302,3 +302,32 @@ def test_whatever_happens_each_waiter_gets_what_the_load_it_came_to_ended_with(s
                 assert caller.result() is load.result()
 
     run(scenario)
+
+
+def test_an_error_is_forgotten_with_the_last_who_was_told() -> None:
+    """It does not stay in a circle with those who waited until garbage is collected."""
+
+    class Failed(Exception):
+        pass
+
+    def left() -> list[object]:
+        return [one for one in gc.get_objects() if isinstance(one, Failed)]
+
+    async def fail() -> object:
+        await asyncio.sleep(0)
+        raise Failed
+
+    async def scenario() -> None:
+        flights = SingleFlight[str, object]()
+        for _ in range(3):
+            with pytest.raises(Failed):
+                await flights.run("key", fail)
+        await turn()
+        assert not left()
+
+    gc.collect()
+    gc.disable()
+    try:
+        run(scenario)
+    finally:
+        gc.enable()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import struct
-import zlib
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,20 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from listed import ENTITIES, asked, company, found, index_of
+from snapshots import LAYOUT, SPANS, STAMP, kept_fields, of_another_engine, of_another_layout, sealed, with_entities
 
 from core.entities import Entity
 from core.names import NameIndex, SnapshotDamaged, SnapshotOutdated
+from core.snapshot import ENGINE, entities_of
 
 SNAPSHOT = NameIndex.build(ENTITIES)
-LAYOUT, CHECKSUM, SIZE, STAMP, SPANS = 8, 12, 16, 24, 40
 N_SECTIONS = 24
-
-
-def sealed(snapshot: bytearray) -> bytes:
-    """With the checksum of its bytes, as if it had been written so."""
-    snapshot[CHECKSUM : CHECKSUM + 4] = bytes(4)
-    snapshot[CHECKSUM : CHECKSUM + 4] = zlib.crc32(snapshot).to_bytes(4, "little")
-    return bytes(snapshot)
 
 
 def test_the_same_list_gives_the_same_bytes() -> None:
@@ -83,6 +77,57 @@ def test_a_snapshot_of_another_engine_is_outdated(place: int, said: str) -> None
     other[place] ^= 1
     with pytest.raises(SnapshotOutdated, match=said):
         NameIndex(sealed(other))
+
+
+@pytest.mark.parametrize("of_another", [of_another_engine, of_another_layout])
+def test_a_snapshot_of_another_engine_can_be_compiled_again(of_another: Callable[[bytes], bytes]) -> None:
+    other = of_another(SNAPSHOT)
+    with pytest.raises(SnapshotOutdated):
+        NameIndex(other)
+    assert NameIndex.build(entities_of(memoryview(other))) == SNAPSHOT
+
+
+def test_what_another_engine_keeps_of_an_entity_besides_is_left_out() -> None:
+    more = with_entities(
+        of_another_engine(SNAPSHOT), [[*kept_fields(entity), "more", {"yet": 1}] for entity in ENTITIES]
+    )
+    assert list(entities_of(more)) == ENTITIES
+
+
+def test_an_entity_that_only_another_engine_can_read_is_told() -> None:
+    fields = kept_fields(ENTITIES[1])
+    fields[1] = "Spaceship"
+    other = with_entities(of_another_engine(SNAPSHOT), [kept_fields(ENTITIES[0]), fields])
+    entities = entities_of(other)
+    assert next(entities) == ENTITIES[0]
+    with pytest.raises(SnapshotOutdated, match="its entity 1 cannot be read"):
+        next(entities)
+
+
+@given(st.integers(0, 8 * len(SNAPSHOT) - 1))
+def test_no_entities_are_read_from_what_is_damaged(bit: int) -> None:
+    damaged = bytearray(of_another_layout(SNAPSHOT))
+    damaged[bit // 8 % len(damaged)] ^= 1 << bit % 8
+    with pytest.raises(SnapshotDamaged):
+        entities_of(damaged)
+
+
+@pytest.mark.parametrize("length", [0, 7, SPANS, SPANS + 16 * 16 - 1])
+def test_no_entities_are_read_from_what_is_too_short(length: int) -> None:
+    with pytest.raises(SnapshotDamaged, match="at least"):
+        entities_of(SNAPSHOT[:length])
+
+
+@given(st.integers(0, 16 * N_SECTIONS - 4) | st.integers(0, len(SNAPSHOT) - SPANS - 4), st.integers(0, 2**32 - 1))
+def test_entities_at_wrong_places_under_a_right_checksum_crash_nothing(place: int, value: int) -> None:
+    other = bytearray(of_another_engine(SNAPSHOT))
+    struct.pack_into("<I", other, SPANS + place // 4 * 4, value)
+    with suppress(SnapshotDamaged, SnapshotOutdated):
+        list(entities_of(sealed(other)))
+
+
+def test_the_engine_has_a_number_that_every_database_can_keep() -> None:
+    assert 0 < ENGINE < 2**31
 
 
 @pytest.mark.parametrize("section", range(N_SECTIONS))

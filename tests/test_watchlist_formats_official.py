@@ -215,6 +215,21 @@ def test_an_eu_enterprise_has_its_numbers_by_kind(eu: ReadList) -> None:
     )
 
 
+def test_a_national_number_of_a_business_may_be_of_any_register(tmp_path: Path) -> None:
+    files = {"sdn.csv": SDN.replace("Registration Number HRB 1234", "National ID No. 10100722073"), "alt.csv": ALT}
+    entity = one(read(put(tmp_path, {**files, "add.csv": ADD})), "405")
+    assert entity.identifiers[0] == Identifier("other", "10100722073", "DE")
+
+
+def test_an_eu_subject_that_lacks_its_id_or_type_is_read_all_the_same(tmp_path: Path) -> None:
+    text = (
+        '<export xmlns="http://eu.europa.ec/fpi/fsd/export"><sanctionEntity euReferenceNumber="EU.9.9">'
+        '<nameAlias wholeName="Quartz"/></sanctionEntity></export>'
+    )
+    [entity] = read(put(tmp_path, {"eu.xml": text})).entities
+    assert (entity.id, entity.schema) == ("EU.9.9", "LegalEntity")
+
+
 def test_rows_of_the_eus_csv_make_one_entity_of_each_logical_id_wherever_they_stand(tmp_path: Path) -> None:
     made = read(put(tmp_path, {"eu.csv": EU_CSV}))
     assert (made.format, made.published, made.entries) == ("eu-csv", "2026-08-05", 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -72,6 +74,30 @@ def test_a_number_of_the_form_of_an_lei_with_wrong_check_digits_is_no_lei(tmp_pa
 def test_the_table_of_before_programmes_is_read_too(tmp_path: Path) -> None:
     text = "id,schema,name,aliases,birth_date,countries,addresses,identifiers,sanctions\n1,Person,A B,,,,,,\n"
     assert read(put(tmp_path, {"old.csv": text})).entities[0].names == ("A B",)
+
+
+def test_values_that_hold_a_semicolon_or_a_quote_stay_whole(tmp_path: Path) -> None:
+    values = io.StringIO()
+    csv.writer(values, delimiter=";", lineterminator="").writerow(['OAO "Quartz"', "Quartz; Ferry", "QFL"])
+    row = io.StringIO()
+    header = ["id", "schema", "name", "aliases", "birth_date", "countries", "addresses", "identifiers", "sanctions"]
+    csv.writer(row).writerows([header, ["1", "Company", "A B", values.getvalue(), "", "", "Kade 1\nGhent", "", "x"]])
+    [entity] = read(put(tmp_path, {"targets.simple.csv": row.getvalue()})).entities
+    assert entity.names == ("A B", 'OAO "Quartz"', "Quartz; Ferry", "QFL")
+    assert entity.addresses == ("Kade 1 Ghent",)
+
+
+def test_a_cell_may_be_long(tmp_path: Path) -> None:
+    header = "id,schema,name,aliases,birth_date,countries,addresses,identifiers,sanctions\n"
+    text = f"{header}1,Company,A B,,,,,,{'why;' * 100_000}\n"
+    assert read(put(tmp_path, {"targets.simple.csv": text})).entities[0].kind == "sanction"
+
+
+def test_a_person_without_a_whole_name_has_one_of_its_parts(tmp_path: Path) -> None:
+    parts = {"firstName": ["Elias"], "middleName": ["Maarten"], "lastName": ["Vantorre"]}
+    assert line(tmp_path, "Person", name=[], **parts).names == ("Elias Maarten Vantorre", "Elias Vantorre")
+    assert line(tmp_path, "Person", **parts).names == ("Quartz",)
+    assert line(tmp_path, "Person", name=[], lastName=["Vantorre"]).names == ("Vantorre",)
 
 
 def test_a_line_is_read_whole(lines: ReadList) -> None:

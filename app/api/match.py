@@ -16,10 +16,11 @@ from app.evidence.loaded import LoadedList
 from app.evidence.matching import found, query_of, result
 from app.faults import MatchQuery, parse_query
 from app.profiles import read_body
-from app.yente import MatchAnswer, MatchRequest, MatchResponse, Total
+from app.yente import MATCHER, MatchAnswer, MatchRequest, MatchResponse, Total
 
 ALL = "default"
 MOST_QUERIES = 500
+CUTOFF = 0.5
 SLICE_S = 0.002
 
 _encode = msgspec.json.Encoder().encode
@@ -41,17 +42,18 @@ class Matching:
             raise BatchTooLarge(MOST_QUERIES)
         await self._rates.charge(request, len(asked))
         threshold = self._lists.loaded.threshold if query.threshold is None else query.threshold
+        cutoff = min(CUTOFF, threshold) if query.cutoff is None else query.cutoff
         responses: dict[str, MatchResponse] = {}
         slice_end = perf_counter() + SLICE_S
         for name, one in asked.items():
             sought = query_of(one.schema, one.properties)
-            matches = [] if sought is None else found(sought, lists, query.cutoff, query.limit)
+            matches = [] if sought is None else found(sought, lists, cutoff, query.limit)
             results = [result(listed, match, threshold) for listed, match in matches]
             responses[name] = MatchResponse(200, results, Total(len(results)), one)
             if perf_counter() > slice_end:
                 await asyncio.sleep(0)
                 slice_end = perf_counter() + SLICE_S
-        return Answer(200, _encode(MatchAnswer(responses, query.limit)))
+        return Answer(200, _encode(MatchAnswer(responses, MATCHER, query.limit)))
 
     def _named(self, dataset: str) -> tuple[LoadedList, ...]:
         loaded = self._lists.loaded

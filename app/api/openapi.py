@@ -96,7 +96,7 @@ def _operation(operation: Operation, answer: wire.Assessment | None) -> Json:
         "security": [{name: []} for name in SECURITY_SCHEMES] if permission else [],
         "parameters": list(_parameters(operation)),
         "responses": {
-            **{str(a.status): _answer(a, answer) for a in operation.answers},
+            **_answers(operation, answer),
             **{str(status): _problems(status, operation) for status in {k.status for k in problem_kinds(operation)}},
         },
     }
@@ -131,6 +131,18 @@ def _parameter_schema(schema: Json) -> Json:
         schema.pop("type", None)  # a moment: text in the query, an integer in its structure
     _complete(schema)
     return {"description": schema.pop("description", ""), "schema": schema}
+
+
+def _answers(operation: Operation, example: wire.Assessment | None) -> Json:
+    """By status; one that is answered in several media types has them beside each other."""
+    described: Json = {}
+    for answer in operation.answers:
+        told = _answer(answer, example)
+        if str(answer.status) in described:
+            described[str(answer.status)]["content"].update(told["content"])
+        else:
+            described[str(answer.status)] = told
+    return described
 
 
 def _answer(answer: Answer, example: wire.Assessment | None) -> Json:

@@ -6,6 +6,7 @@ Their permissions stand in app.api.permissions; app.api.openapi makes the OpenAP
 from __future__ import annotations
 
 from app import errors, faults, wire
+from app.api.diagnostics import DEBUG_OPERATIONS, WORKER
 from app.api.operation import BODY_PROBLEMS, KEY_PROBLEMS, Answer, Json, Operation
 from app.api.screening import SCREENING_OPERATIONS
 
@@ -194,6 +195,7 @@ RESPONSE_HEADERS: dict[str, Json] = {
         "required": True,
         "schema": {"type": "integer", "minimum": 1},
     },
+    **WORKER,
 }
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -440,6 +442,7 @@ OPERATIONS: tuple[Operation, ...] = (
         (Answer(200, "A page of checkpoints", wire.CheckpointList),),
         query=faults.CheckpointQuery,
     ),
+    *DEBUG_OPERATIONS,
     Operation(
         "get",
         "/health",
@@ -515,5 +518,6 @@ TAGS: dict[str, str] = {
     "Models": "The scorecards that assessments are made with.",
     "Keys": "Who may call, and what for.",
     "Audit": "Who did what, in a hash-chained trail of the tenant's own.",
+    "Debug": "What a running process is doing.",
     "Service": "The service itself.",
 }

@@ -5,7 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+import msgspec
+
 from app.assembly import Assembly
+from app.audit.aside import REMOVED
 from app.cli import setup
 from app.cli.exits import CONFIG_REFUSED, FAILED, Stopped, printable
 from app.cli.opening import Kept, cover, frugal, with_store
@@ -15,8 +18,11 @@ from app.neighbours import Tiers
 from app.rescreening import Rescreened, Rescreener
 from app.secrets import SecretsMissing, secrets_of
 from app.store.lists import ListVersion
+from app.store.trail import SYSTEM_TENANT
 
 ACTOR = "cli"
+REMOVALS = 1000
+"""How far back a list's removal is looked for, in removals."""
 
 
 def rescreen(config: str | None, names: Sequence[str], as_json: bool) -> None:
@@ -27,10 +33,10 @@ def rescreen(config: str | None, names: Sequence[str], as_json: bool) -> None:
     except SecretsMissing as missing:
         raise Stopped(str(missing), CONFIG_REFUSED) from None
 
-    async def run(store: Kept) -> list[tuple[ListVersion, Rescreened | None]]:
+    async def run(store: Kept) -> list[tuple[str, ListVersion | None, Rescreened | None]]:
         known = {one.name: one for one in await store.lists()}
         for name in names:
-            if name not in known:
+            if name not in known and name not in await _removed(store):
                 raise Stopped(f"there is no list {name}; `kyb watchlist list` shows those there are", FAILED)
         tiers = Tiers(frugal(settings))
         parts = Assembly(settings, store, tiers)
@@ -48,7 +54,9 @@ def rescreen(config: str | None, names: Sequence[str], as_json: bool) -> None:
                         actor=ACTOR,
                         tell=bar.update,
                     )
-                    outcomes.append((known[name], await rescreener.run(known[name])))
+                    version = known.get(name)
+                    done = rescreener.run_removed(name) if version is None else rescreener.run(version)
+                    outcomes.append((name, version, await done))
         finally:
             await parts.close()
             await tiers.close()
@@ -57,15 +65,23 @@ def rescreen(config: str | None, names: Sequence[str], as_json: bool) -> None:
 
     outcomes = with_store(settings, run)
     if as_json:
-        write_json({"lists": [_row(version, outcome) for version, outcome in outcomes]})
+        write_json({"lists": [_row(*each) for each in outcomes]})
         return
     with Output() as out:
-        for version, outcome in outcomes:
-            out.write(f"{printable(version.name)}: {_sentence(version, outcome)}\n")
+        for name, version, outcome in outcomes:
+            out.write(f"{printable(name)}: {_sentence(version, outcome)}\n")
 
 
-def _row(version: ListVersion, outcome: Rescreened | None) -> dict[str, object]:
-    told: dict[str, object] = {"name": version.name, "version": version_text(version), "done_before": outcome is None}
+async def _removed(store: Kept) -> set[object]:
+    """The names of lists that were taken out of force."""
+    acts = await store.entries(SYSTEM_TENANT, act=REMOVED, limit=REMOVALS)
+    return {msgspec.json.decode(act.detail)["list"] for act in acts}
+
+
+def _row(name: str, version: ListVersion | None, outcome: Rescreened | None) -> dict[str, object]:
+    """version: None of a list that is in force no more."""
+    shown = None if version is None else version_text(version)
+    told: dict[str, object] = {"name": name, "version": shown, "done_before": outcome is None}
     if outcome is not None:
         change = outcome.change
         told |= {
@@ -77,7 +93,13 @@ def _row(version: ListVersion, outcome: Rescreened | None) -> dict[str, object]:
     return told
 
 
-def _sentence(version: ListVersion, outcome: Rescreened | None) -> str:
+def _sentence(version: ListVersion | None, outcome: Rescreened | None) -> str:
+    if version is None:
+        assert outcome is not None
+        return (
+            f"not in force; of {outcome.businesses:,} businesses {outcome.recorded:,} whose screening named it were "
+            f"assessed anew"
+        )
     if outcome is None:
         return f"all businesses were compared with version {version_text(version)} before"
     change = outcome.change

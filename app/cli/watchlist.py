@@ -12,17 +12,20 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from app import ids
+from app.audit.aside import REMOVED
 from app.cli import setup
 from app.cli.exits import CONFIG_REFUSED, FAILED, UNREADABLE, Stopped, printable
 from app.cli.opening import Kept, cover, with_store
 from app.cli.output import Output, complain, write_json, write_rows
 from app.evidence.lists import SnapshotGone, open_version
 from app.evidence.loaded import DEMO, version_text
-from app.evidence.publishing import Overtaken, content_of, publish
+from app.evidence.publishing import Overtaken, check, content_of, publish
 from app.secrets import SecretsMissing, secrets_of
 from app.settings import Settings
 from app.store.lists import ListVersion
 from app.store.trail import SYSTEM_TENANT, act
+from app.watchlists.countries import table
+from app.watchlists.dates import one_date
 from app.watchlists.download import Validators, fetch
 from app.watchlists.reading import ReadList, check_plausible, read
 from app.watchlists.refusal import ListRefused
@@ -139,12 +142,14 @@ async def _updated(store: Kept, source: Source, known: ListVersion | None, force
     except (FetchFailed, ListRefused, Overtaken) as error:
         kept = "no list is in force" if known is None else f"version {version_text(known)} stays in force"
         return {**told, "outcome": "failed", "detail": f"{error}; {kept}"}
+    except (SnapshotGone, SnapshotDamaged, SnapshotOutdated) as error:
+        return {**told, "outcome": "failed", "detail": f"{error}; --force fetches the list even if it is unchanged"}
     return {**told, "outcome": "updated", **_told(version, made)}
 
 
 async def _checked(store: Kept, known: ListVersion, validators: bytes) -> dict[str, object]:
-    await store.check_list(known.name, known.number, ids.now_ms(), validators)
-    return {"outcome": "unchanged", "version": version_text(known)}
+    recompiled = await check(store, known, validators, ACTOR)
+    return {"outcome": "unchanged", "version": version_text(known), "recompiled": recompiled}
 
 
 def _told(version: ListVersion, made: ReadList) -> dict[str, object]:
@@ -163,7 +168,8 @@ def _say(told: dict[str, object]) -> None:
         return
     with Output() as out:
         if outcome == "unchanged":
-            out.write(f"{name}: unchanged, version {told['version']}\n")
+            again = ", compiled again for this version of the service" if told["recompiled"] else ""
+            out.write(f"{name}: unchanged, version {told['version']}{again}\n")
             return
         out.write(
             f"{name}: version {told['version']} with {told['entities']:,} entries and {told['names']:,} names is in "
@@ -244,11 +250,14 @@ def add(config: str | None, asked: Addition, as_json: bool) -> None:
 def remove(config: str | None, name: str) -> None:
     """Take a list out of force."""
     settings = setup.settings(config, {}).settings
-    told = act(SYSTEM_TENANT, "watchlist.removed", ACTOR, list=name)
+    told = act(SYSTEM_TENANT, REMOVED, ACTOR, list=name)
     if not _with_store(settings, lambda store: store.drop_list(name, told)):
         raise Stopped(f"there is no list {name}; `kyb watchlist list` shows those there are", FAILED)
     with Output() as out:
-        out.write(f"{printable(name)} is no longer in force, in every pod within a minute\n")
+        out.write(
+            f"{printable(name)} is no longer in force, in every pod within a minute; then `kyb watchlist rescreen "
+            f"{printable(name)}` assesses anew the businesses whose screening names it\n"
+        )
 
 
 def _name_of(file: str) -> str:
@@ -348,7 +357,13 @@ def search(config: str | None, asked: Sought, as_json: bool) -> None:
 
 def _query(asked: Sought) -> Query:
     schema: EntitySchema | None = {True: "Person", False: "Organization", None: None}[asked.person]
-    where = None if asked.country is None else asked.country.upper()
+    where = None if asked.country is None else table().code(asked.country)
+    if asked.country is not None and not where:
+        raise Stopped(f"{printable(asked.country)} is no country; give its code, such as DE", UNREADABLE)
+    if asked.birth_date is not None and one_date(asked.birth_date) != asked.birth_date:
+        raise Stopped(
+            f"{printable(asked.birth_date)} is no date; write it as 1970-03-02, or 1970-03 or 1970", UNREADABLE
+        )
     identifiers = () if asked.identifier is None else (Identifier("other", asked.identifier, where),)
     return Query(
         (prepare(asked.name, schema),), asked.person, () if where is None else (where,), asked.birth_date, identifiers

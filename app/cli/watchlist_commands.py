@@ -135,6 +135,7 @@ def rescreen(names: tuple[str, ...], as_json: bool, config: str | None) -> None:
 
     Each by its latest assessment (of a business.id, or of a jurisdiction and registration number). Those whose
     screening would now differ are assessed anew, and that is recorded. Ended on the way, it goes on where it was.
+    The NAME of a list that was removed: those whose screening names it.
     """
     from app.cli import rescreen
 

@@ -199,8 +199,8 @@ class Request:
         authorization = get(b"authorization")
         if authorization is None:
             self.credential = key
-        elif key is None and (authorization[:7] == b"Bearer " or authorization[:7].lower() == b"bearer "):
-            self.credential = authorization[7:].strip()
+        elif key is None and (authorization[:7] == b"Bearer " or authorization[:7].lower() in (b"bearer ", b"apikey ")):
+            self.credential = authorization[7:].strip()  # ApiKey is what clients of yente send
         else:
             self.credential = b""
         self.content_type = get(b"content-type")

@@ -13,7 +13,18 @@ from app.evidence.base import Findings, Gathered, members
 from app.evidence.dispositions import Dispositions
 from app.evidence.lists import ListsInForce
 from app.evidence.providers.collection import NOTHING, External, Providers
-from app.evidence.screening import Party, best, external_hit, facts, hit, parties, search, subject_of, subjects
+from app.evidence.screening import (
+    Party,
+    best,
+    external_hit,
+    facts,
+    has_name,
+    hit,
+    parties,
+    search,
+    subject_of,
+    subjects,
+)
 from app.telemetry import catalogue
 from app.telemetry.meters import Meters
 
@@ -82,6 +93,7 @@ class Gatherer:
     ) -> Gathered:
         loaded = self._lists.loaded
         hits: list[wire.Hit] = []
+        complete = True
         begun = perf_counter()
         for party in everyone:
             matches = search(party, loaded)
@@ -90,6 +102,7 @@ class Gatherer:
                 for listed, _ in matches:
                     self._meters.counter(catalogue.SCREENING_HITS, listed.name).add()
                 hits += [hit(subject, listed, match) for listed, match in matches]
+            complete = complete and has_name(party)
             if len(everyone) > MANY and perf_counter() > slice_end:
                 await asyncio.sleep(0)
                 slice_end = perf_counter() + SLICE_S
@@ -100,15 +113,17 @@ class Gatherer:
             versions = {row.source: row.version for row in external.evidence}
             hits += [external_hit(match, versions.get(match.provider)) for match in external.matches]
         clean = loaded.clean[_has_owners(profile)]
-        if not hits and external is NOTHING:
+        if not hits and complete and external is NOTHING:
             return clean
-        if not hits:
+        if not hits and complete:
             judged, screening = clean.findings.screening, clean.screening
         else:
+            # Whoever has no name was not screened, whatever lists there are.
+            complete = complete and loaded.complete
             if not all(one.confirmed for one in hits):
                 hits = await self._dispositions.applied(tenant_id, profile, hits)
             counted = [one for one in hits if one.disposition_id is None]
-            judged = facts(counted, subjects(profile), loaded.complete)
+            judged = facts(counted, subjects(profile), complete)
             screening = _encode(wire.Screening(judged.status, best(hits)))
         findings = Findings(judged, external.facts)
         return Gathered(findings, screening, own_rows, external.degraded, loaded.digest, loaded.rows)

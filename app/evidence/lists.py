@@ -1,4 +1,10 @@
-"""Taking up the lists that the store has in force: snapshots mapped from files that all workers of a pod share."""
+"""Taking up the lists that the store has in force: snapshots mapped from files that all workers of a pod share.
+
+# Design: a snapshot is of the engine that compiled it, and while a new version of the service comes, pods of both use
+# one database. Whoever finds another engine's snapshot compiles it again for its pod and leaves the database as it is:
+# two engines that replaced each other's would never end, and the other's pods need theirs. `kyb watchlist update` keeps
+# a list as its own engine compiles it, and from then on nobody of that engine has to.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +14,27 @@ import logging
 import mmap
 import os
 import random
+import stat
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from contextvars import Context
 from hashlib import sha256
 from pathlib import Path
 
 from app.evidence.loaded import Loaded, LoadedList, version_text
+from app.evidence.recompiling import recompile
 from app.ids import now_ms
 from app.store.base import StoreUnavailable
 from app.store.lists import Lists, ListVersion
 from core.names import NameIndex, SnapshotDamaged, SnapshotOutdated
+from core.snapshot import ENGINE, entities_of
 
 log = logging.getLogger(__name__)
 
 SUFFIX = ".names"
+OWN = f"engine-{ENGINE:08x}"
+"""The folder, in that of the files, of what this engine compiled again."""
 KEPT_S = 3600.0
 """How long a file that is not in force any more is kept: another worker may be about to open it."""
 
@@ -144,7 +156,10 @@ class ListsInForce:
         try:
             if not file.exists():
                 await self._fetch(known, file)
-            index = await asyncio.to_thread(_opened, file, known)
+            try:
+                index = await asyncio.to_thread(_opened, file, known)
+            except SnapshotOutdated:
+                index = await self._recompiled(known, file)
         except OSError as error:
             log.warning(
                 "the watchlist %s is in this worker's memory alone, for %s takes no files: %s; WATCHLIST_FOLDER names "
@@ -159,10 +174,8 @@ class ListsInForce:
     async def _fetch(self, known: ListVersion, file: Path) -> None:
         """Put the snapshot into its file, unless another worker of the pod did so meanwhile."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(file.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
-            if await asyncio.to_thread(file.exists):
+        async with _making(file) as lock:
+            if lock is None:
                 return
             draft = file.with_suffix(".draft")
             digest = sha256()
@@ -176,21 +189,68 @@ class ListsInForce:
                     f"version {version_text(known)} in the database is not what it was when it was added"
                 )
             os.replace(draft, file)
-        finally:
-            os.close(lock)
+
+    async def _recompiled(self, known: ListVersion, source: Path) -> NameIndex:
+        """The index that this engine makes of another's snapshot, from a file of its own."""
+        file = _own_folder(self._folder) / source.name
+        if not file.exists():
+            async with _making(file) as lock:
+                if lock is not None:
+                    begun_s = time.monotonic()
+                    draft = file.with_suffix(".draft")
+                    await recompile(source, draft, lock)
+                    os.replace(draft, file)
+                    _tell_recompiled(known, begun_s)
+        return await asyncio.to_thread(_opened_own, file)
 
     def _clean(self, in_force: set[str]) -> None:
-        """Remove files of versions that are not in force any more. A mapped one stays readable."""
+        """Remove files of versions not in force any more, and of other engines. A mapped one stays readable."""
         if not self._folder.is_dir():
             return
         now = time.time()
-        for file in self._folder.iterdir():
-            if file.suffix in (SUFFIX, ".lock", ".draft") and file.stem not in in_force:
-                try:
-                    if now - file.stat().st_mtime > KEPT_S:
-                        file.unlink()
-                except FileNotFoundError:
-                    continue
+        for folder in (self._folder, *self._folder.glob("engine-*")):
+            needed = in_force if folder == self._folder or folder.name == OWN else set()
+            for file in folder.iterdir():
+                if file.suffix in (SUFFIX, ".lock", ".draft") and file.stem not in needed:
+                    try:
+                        if now - file.stat().st_mtime > KEPT_S:
+                            file.unlink()
+                    except FileNotFoundError:
+                        continue
+
+
+@asynccontextmanager
+async def _making(file: Path) -> AsyncIterator[int | None]:
+    """The lock under which one worker of the pod makes the file; None where it is there by then."""
+    lock = os.open(file.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
+        yield None if await asyncio.to_thread(file.exists) else lock
+    finally:
+        os.close(lock)
+
+
+def _own_folder(folder: Path) -> Path:
+    """Where nobody else can put a file: the database does not tell what is right of what is compiled here.
+
+    Raises PermissionError.
+    """
+    own = folder / OWN
+    own.mkdir(mode=0o700, exist_ok=True)
+    found = own.lstat()
+    if found.st_uid != os.geteuid() or not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o022:
+        raise PermissionError(f"{own} is not this user's alone")
+    return own
+
+
+def _tell_recompiled(known: ListVersion, begun_s: float) -> None:
+    log.info(
+        "the watchlist %s, version %s, was compiled by another version of this service, and again here in %.1f s; `kyb"
+        " watchlist update` of this version compiles it for all pods",
+        known.name,
+        version_text(known),
+        time.monotonic() - begun_s,
+    )
 
 
 async def open_version(store: Lists, known: ListVersion) -> NameIndex:
@@ -198,10 +258,27 @@ async def open_version(store: Lists, known: ListVersion) -> NameIndex:
 
     Raises SnapshotGone, SnapshotDamaged, SnapshotOutdated, StoreUnavailable.
     """
+    data = await snapshot_of(store, known)
+    try:
+        return NameIndex(data)
+    except SnapshotOutdated:
+        begun_s = time.monotonic()
+        index = NameIndex(await asyncio.to_thread(compiled_again, data))
+        _tell_recompiled(known, begun_s)
+        return index
+
+
+async def snapshot_of(store: Lists, known: ListVersion) -> bytes:
+    """The snapshot of a version. Raises SnapshotGone, StoreUnavailable."""
     data = b"".join([part async for part in _parts(store, known)])
     if sha256(data).digest() != known.snapshot:
         raise SnapshotGone(f"version {version_text(known)} in the database is not what was added")
-    return NameIndex(data)
+    return data
+
+
+def compiled_again(snapshot: bytes) -> bytes:
+    """The snapshot that this engine makes of any engine's. Raises SnapshotDamaged, SnapshotOutdated."""
+    return NameIndex.build(entities_of(snapshot))
 
 
 async def _parts(store: Lists, known: ListVersion) -> AsyncIterator[bytes]:
@@ -217,12 +294,26 @@ async def _parts(store: Lists, known: ListVersion) -> AsyncIterator[bytes]:
 
 def _opened(file: Path, known: ListVersion) -> NameIndex:
     """The index in a file, which must be the one that the database names, whoever put it there."""
-    with file.open("rb") as handle:
-        mapped = mmap.mmap(handle.fileno(), 0, prot=mmap.PROT_READ)
+    mapped = _mapped(file)
     if sha256(mapped).digest() != known.snapshot:
-        mapped.close()
         file.unlink()
         raise SnapshotGone(
             f"the file {file} was not version {version_text(known)} of the database; it is fetched again"
         )
     return NameIndex(mapped)
+
+
+def _opened_own(file: Path) -> NameIndex:
+    """The index in a file of this engine's own folder."""
+    try:
+        return NameIndex(_mapped(file))
+    except (SnapshotDamaged, SnapshotOutdated):
+        file.unlink(missing_ok=True)
+        raise
+
+
+def _mapped(file: Path) -> mmap.mmap | bytes:
+    with file.open("rb") as handle:
+        # What lost its bytes with the machine's power is no mapping.
+        empty = os.fstat(handle.fileno()).st_size == 0
+        return b"" if empty else mmap.mmap(handle.fileno(), 0, prot=mmap.PROT_READ)

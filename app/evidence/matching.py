@@ -8,8 +8,9 @@ from typing import Any
 from msgspec.structs import replace
 
 from app.evidence.loaded import LoadedList
-from app.evidence.screening import SCHEMAS, country
-from app.watchlists.formats.ftm import COUNTRIES, IDENTIFIERS, NAMES
+from app.evidence.screening import SCHEMAS
+from app.watchlists.countries import table
+from app.watchlists.formats.ftm import COUNTRIES, IDENTIFIERS, NAME_PARTS, NAMES, combined_names
 from app.yente import Explanation, Result
 from core.entities import Entity, Identifier, IdentifierKind
 from core.matches import Match, Part, Query, explain
@@ -34,10 +35,16 @@ LONGEST_VALUE = 512
 
 def query_of(schema: str, properties: dict[str, Any]) -> Query | None:
     """What is searched for; None where nothing names it. Properties that say nothing here are passed over."""
-    names = list(dict.fromkeys(_values(properties, (*NAMES, "weakAlias"))))
+    told = _values(properties, (*NAMES, "weakAlias"))
+    if schema == "Person":
+        told += combined_names([_values(properties, (part,)) for part in NAME_PARTS])
+    names = list(dict.fromkeys(told))[:MOST_VALUES]
+    # A person's own; of anything else it may be of any register.
+    id_number: IdentifierKind = "national_id" if schema == "Person" else "other"
+    countries = tuple(dict.fromkeys(filter(None, map(table().code, _values(properties, COUNTRIES)))))
     identifiers = [
-        Identifier(kind, value, country(next(iter(_values(properties, COUNTRIES)), None)))
-        for name, kind in (*IDENTIFIERS.items(), ("idNumber", "national_id"))
+        Identifier(kind, value, countries[0] if countries else None)
+        for name, kind in (*IDENTIFIERS.items(), ("idNumber", id_number))
         for value in _values(properties, (name,))
     ]
     if not names and not identifiers:
@@ -46,7 +53,7 @@ def query_of(schema: str, properties: dict[str, Any]) -> Query | None:
     return Query(
         names=tuple([prepare(name, SCHEMAS[person]) for name in names]),
         person=person,
-        countries=tuple(dict.fromkeys([_code(value) for value in _values(properties, COUNTRIES)])),
+        countries=countries,
         birth_date=next(iter(_values(properties, ("birthDate",))), None),
         identifiers=tuple(identifiers),
     )
@@ -119,7 +126,3 @@ def _values(properties: dict[str, Any], names: Iterable[str]) -> list[str]:
             if isinstance(value, str | int) and not isinstance(value, bool) and (text := str(value).strip()):
                 values.append(text[:LONGEST_VALUE])
     return values[:MOST_VALUES]
-
-
-def _code(value: str) -> str:
-    return country(value.upper()) or ""

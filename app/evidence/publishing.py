@@ -7,17 +7,19 @@ from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
+from msgspec.structs import replace
+
+from app.evidence.lists import compiled_again, snapshot_of
 from app.evidence.loaded import DEMO, version_text
 from app.ids import now_ms
 from app.store.lists import Lists, ListVersion
 from app.store.trail import SYSTEM_TENANT, act
-from app.watchlists.demo import read_demo
+from app.watchlists.demo import demo_sha256, read_demo
 from app.watchlists.reading import ReadList
 from core.names import NameIndex
+from core.snapshot import ENGINE
 
 ATTEMPTS = 5
-ENGINE = 1
-"""Of the snapshots made here. What an index cannot read it refuses itself; this tells who made it."""
 
 
 class Overtaken(Exception):
@@ -43,48 +45,75 @@ async def publish(
     """
     snapshot = await asyncio.to_thread(NameIndex.build, read.entities)
     names = sum([len(entity.names) + len(entity.weak_names) for entity in read.entities])
+    now = now_ms()
+    version = ListVersion(
+        name=name,
+        number=0,
+        title=title,
+        source=source,
+        format=read.format,
+        published=read.published or published,
+        content_sha256=content_sha256,
+        snapshot=sha256(snapshot).digest(),
+        size=len(snapshot),
+        engine=ENGINE,
+        entities=len(read.entities),
+        names=names,
+        added_ms=now,
+        checked_ms=now,
+        validators=validators,
+    )
     for _ in range(ATTEMPTS):
-        number = await store.list_number(name) + 1
-        now = now_ms()
-        version = ListVersion(
-            name=name,
-            number=number,
-            title=title,
-            source=source,
-            format=read.format,
-            published=read.published or published,
-            content_sha256=content_sha256,
-            snapshot=sha256(snapshot).digest(),
-            size=len(snapshot),
-            engine=ENGINE,
-            entities=len(read.entities),
-            names=names,
-            added_ms=now,
-            checked_ms=now,
-            validators=validators,
-        )
-        told = act(
-            SYSTEM_TENANT,
-            "watchlist.updated",
-            actor,
-            list=name,
-            number=number,
-            version=version_text(version),
-            content_sha256=content_sha256.hex(),
-            entities=version.entities,
-        )
-        if await store.put_list(version, snapshot, told):
+        version = replace(version, number=await store.list_number(name) + 1)
+        if await _put(store, version, snapshot, actor):
             return version
     raise Overtaken(f"others brought versions of {name} into force {ATTEMPTS} times while this one was kept; try again")
 
 
+async def check(store: Lists, known: ListVersion, validators: bytes, actor: str) -> bool:
+    """Note that the version in force is still the newest; whether it was compiled again, by this engine, for that.
+
+    What another engine compiled gets the next number and is the same version in all that is told of it.
+    Raises SnapshotGone, SnapshotDamaged, SnapshotOutdated, StoreUnavailable.
+    """
+    now = now_ms()
+    if not await store.check_list(known.name, known.number, now, validators) or known.engine == ENGINE:
+        return False
+    snapshot = await asyncio.to_thread(compiled_again, await snapshot_of(store, known))
+    version = replace(
+        known,
+        number=known.number + 1,
+        snapshot=sha256(snapshot).digest(),
+        size=len(snapshot),
+        engine=ENGINE,
+        checked_ms=now,
+        validators=validators,
+    )
+    # Not where somebody brought a newer one meanwhile.
+    return await _put(store, version, snapshot, actor)
+
+
+async def _put(store: Lists, version: ListVersion, snapshot: bytes, actor: str) -> bool:
+    told = act(
+        SYSTEM_TENANT,
+        "watchlist.updated",
+        actor,
+        list=version.name,
+        number=version.number,
+        version=version_text(version),
+        content_sha256=version.content_sha256.hex(),
+        entities=version.entities,
+    )
+    return await store.put_list(version, snapshot, told)
+
+
 async def publish_demo(store: Lists, actor: str) -> ListVersion | None:
     """Bring the packaged list of invented names into force, unless it is; None where it was."""
-    read = await asyncio.to_thread(read_demo)
-    content = sha256(repr(read.entities).encode()).digest()
+    content = demo_sha256()
     known = {one.name: one for one in await store.lists()}.get(DEMO)
-    if known is not None and known.content_sha256 == content:
+    if known is not None and (known.content_sha256, known.engine) == (content, ENGINE):
         return None
+    read = await asyncio.to_thread(read_demo)
     return await publish(
         store, DEMO, read, title="Invented names, to try it out", source="package", content_sha256=content, actor=actor
     )

@@ -26,6 +26,7 @@ SCHEMAS: dict[bool | None, EntitySchema | None] = {True: "Person", False: "Organ
 """How the names of persons, and of others, are prepared."""
 
 _SAME_COUNTRY = {"UK": "GB", "EL": "GR"}
+_NO_ORGANISATION = ("Person", "Vessel", "Airplane")
 _IS_PERSON = {"person": True, "company": False, "state": False}
 """Of an owner's kind; a trust is as often named after a person as after a company."""
 
@@ -105,7 +106,8 @@ def subjects(profile: wire.Profile) -> list[Subject]:
 
 
 def search(party: Party, loaded: Loaded) -> Matches:
-    """What resembles a party, in all lists; remembered for as long as the lists stay the same."""
+    """What resembles a party, in all lists; remembered for as long as the lists stay the same, but for one without a
+    name, of whom it is to be seen each time that nobody could be found."""
     matches = loaded.recall(party[0])
     if matches is None:
         query = query_of(subject_of(party))
@@ -116,8 +118,14 @@ def search(party: Party, loaded: Loaded) -> Matches:
                 for match in listed.index.search(query, loaded.threshold, MOST_HITS)
             ]
         )
-        loaded.remember(party[0], matches)
+        if has_name(party):
+            loaded.remember(party[0], matches)
     return matches
+
+
+def has_name(party: Party) -> bool:
+    """Whether its name holds anything that can be compared: a letter or a digit."""
+    return any(map(str.isalnum, party[1].name))
 
 
 def query_of(subject: Subject) -> Query:
@@ -145,7 +153,7 @@ def hit(subject: Subject, listed: LoadedList, match: Match) -> wire.Hit:
         matched_name=match.name,
         score=match.score,
         explanation=explain(match),
-        confirmed=is_confirmed(subject, match),
+        confirmed=is_confirmed(subject, match, entity.schema),
     )
 
 
@@ -168,14 +176,16 @@ def external_hit(match: ExternalMatch, version: str | None) -> wire.Hit:
     )
 
 
-def is_confirmed(subject: Subject, match: Match) -> bool:
+def is_confirmed(subject: Subject, match: Match, schema: EntitySchema) -> bool:
     """Whether a match is more than a name.
 
     An identifier that is one party's alone in the world, or in a country that agrees, or beside an equal name; or an
-    equal name with the full birth date. Anything else may be a namesake.
+    equal name with the full birth date. Anything else may be a namesake: also who is no organisation and has a number,
+    of whatever kind, that is a business's registration number.
     """
     if match.is_identifier:
-        return _is_global(subject, match) or match.country_agrees is True or match.is_exact_name
+        agrees = match.country_agrees is True and not (subject.person is False and schema in _NO_ORGANISATION)
+        return _is_global(subject, match) or agrees or match.is_exact_name
     return match.is_exact_name and match.birth_date_agrees and subject.person is not False
 
 

@@ -61,6 +61,9 @@ class SingleFlight(Generic[Key, Value]):
             # A load that is slow to end must not collect everyone who gave it up.
             flight.waiters.pop(waiter, None)
             raise
+        finally:
+            # An error leads here by its traceback, and from here to itself: a circle that keeps all that it passed.
+            del flight, waiter
 
     def _land(self, key: Key, task: asyncio.Task[Value]) -> None:
         """Hand the outcome of a load to all who still wait."""

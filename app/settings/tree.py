@@ -230,6 +230,7 @@ class Monitoring(Section, frozen=True, kw_only=True):
     enabled: Annotated[bool, Key(FLAG, "ENABLE_PERFORMANCE_MONITORING")]
     interval: Annotated[Seconds, Key(duration("100ms", "1h"), "PERFORMANCE_MONITORING_INTERVAL")]
     networks: Annotated[tuple[str, ...] | None, Key(NETWORKS, "MONITORING_NETWORKS", optional=True)]
+    trace_allocations: Annotated[bool, Key(FLAG, "TRACE_ALLOCATIONS")]
 
 
 class Scaling(Section, frozen=True, kw_only=True):

@@ -25,7 +25,7 @@ class ListVersion(Struct, frozen=True):
 
     number: counts from 1 for each list.  source: the address or file it came from.  format: of that file.
     published: the date that the list says of itself.  content_sha256: of what was read.  snapshot: SHA-256 of the
-    compiled snapshot, `size` bytes in all, readable by engines of that format (`engine`).
+    compiled snapshot, `size` bytes in all.  engine: core.snapshot.ENGINE of what compiled it, or 1, not noted.
     added_ms: when this version came.  checked_ms: when it was last found to be the newest.
     validators: JSON of what the next conditional request sends.
     """
@@ -90,6 +90,11 @@ class Disposition(Struct, frozen=True):
     actor: str
     ended_ms: int | None = None
     ended_by: str | None = None
+
+
+def columns_of(kind: type[Struct]) -> str:
+    """The columns that rows of this kind are read from and written to: its fields, in their order."""
+    return ", ".join(kind.__struct_fields__)
 
 
 class Lists(Protocol):

@@ -11,16 +11,13 @@ from typing import Any, TypeVar
 import msgspec
 
 from app.resilience.batcher import Batcher
-from app.store.lists import Disposition
+from app.store.lists import Disposition, columns_of
 from app.store.sqlite_trail import Change, Done
 from app.store.trail import Act
 
 Answer = TypeVar("Answer")
 
-_DISPOSITION = (
-    "tenant_id, id, business, business_id, assessment_id, list, entity_id, entity_digest, matched_name, subject,"
-    " reason, actor, ended_ms, ended_by"
-)
+_DISPOSITION = columns_of(Disposition)
 _ADD = f"INSERT INTO dispositions ({_DISPOSITION}) VALUES ({', '.join('?' * (_DISPOSITION.count(',') + 1))})"
 _IS_SET_ASIDE = """\
 SELECT 1 FROM dispositions INDEXED BY dispositions_in_force

@@ -23,6 +23,7 @@ from app.store.lists import (
     PartsMissing,
     Rescreening,
     checked_snapshot,
+    columns_of,
     part_of,
     parts_of,
 )
@@ -37,10 +38,7 @@ Answer = TypeVar("Answer")
 
 PARTS_A_LOOK = 16
 
-_VERSION = (
-    "name, number, title, source, format, published, content_sha256, snapshot, size, engine, entities, names,"
-    " added_ms, checked_ms, validators"
-)
+_VERSION = columns_of(ListVersion)
 _LISTS = f"""\
 SELECT {_VERSION} FROM watchlist_versions v
 WHERE number = (SELECT w.number FROM watchlists w WHERE w.name = v.name) ORDER BY name"""
@@ -66,7 +64,7 @@ _PARTS = "SELECT count(*), coalesce(sum(length(content)), 0) FROM watchlist_part
 _PART = "SELECT content FROM watchlist_parts WHERE snapshot = ? AND part = ?"
 _DROP_PART = "DELETE FROM watchlist_parts WHERE rowid = ?"
 
-_RESCREENING = "name, base, target, tenant_id, before_id, compared, recorded"
+_RESCREENING = columns_of(Rescreening)
 _FIND_RESCREENING = f"SELECT {_RESCREENING} FROM rescreenings WHERE name = ?"
 _SAVE_RESCREENING = f"INSERT OR REPLACE INTO rescreenings ({_RESCREENING}) VALUES (?, ?, ?, ?, ?, ?, ?)"
 SAVE_SCREENED = "INSERT INTO screened_against (digest, lists) VALUES (?, ?) ON CONFLICT DO NOTHING"

@@ -6,14 +6,21 @@ IMO numbers was given out by a register. It must never be used as evidence; its 
 
 from __future__ import annotations
 
+from hashlib import sha256
 from importlib.resources import as_file, files
 
 from app.watchlists.reading import ReadList, read
 
 NAME = "demo"
+_FILE = files(__package__).joinpath("demo.jsonl")
 
 
 def read_demo() -> ReadList:
     """The demonstration list, read like any other."""
-    with as_file(files(__package__).joinpath("demo.jsonl")) as path:
+    with as_file(_FILE) as path:
         return read(path)
+
+
+def demo_sha256() -> bytes:
+    """Of its file, like any other list's."""
+    return sha256(_FILE.read_bytes()).digest()

@@ -134,6 +134,8 @@ class Party:
 
     def _identifiers(self, reading: Reading, entry_id: str) -> Iterator[Identifier]:
         for kind, text, country in self.identifiers:
+            if kind == "national_id" and self.schema != "Person":
+                kind = "other"  # of a business it is a number of some register, in some countries of the only one
             for number in _values([text], reading, entry_id):
                 if _DIGIT.search(number) or kind == "bic":
                     yield Identifier(kind, number, reading.countries.code(country) or None if country else None)

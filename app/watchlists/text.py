@@ -115,6 +115,7 @@ def rows(path: Path, limits: Limits, delimiter: str = ",") -> Iterator[Row]:
     Raises ListRefused for quotes that do not close and anything after a closing quote, with the line's number.
     """
     feed = _Feed(path, limits)
+    csv.field_size_limit(limits.line_bytes)  # else cells of more than 128 KiB are refused
     reader = csv.reader(feed, delimiter=delimiter, strict=True)
     while True:
         feed.record_lines = 0

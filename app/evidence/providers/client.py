@@ -6,10 +6,12 @@ import asyncio
 import socket
 import ssl
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
 from msgspec import Struct
 from yarl import URL
 
@@ -65,6 +67,17 @@ class Resolver(AbstractResolver):
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
+class _Connection(ResponseHandler):
+    """A connection that ends when it is closed, whatever the other side does.
+
+    Left to itself it would first send what is not sent yet, and over TLS say farewell and wait for the answer, up to
+    half a minute and reading all the while: a provider that fell silent would hold more of them than there are slots.
+    """
+
+    def close(self) -> None:
+        self.abort()
+
+
 class Client:
     """The connections of one worker to all its providers. Belongs to one event loop, and bounds no time itself."""
 
@@ -78,6 +91,7 @@ class Client:
         connector = aiohttp.TCPConnector(
             limit=self._connections, ttl_dns_cache=DNS_TTL_S, keepalive_timeout=IDLE_S, resolver=Resolver()
         )
+        connector._factory = partial(_Connection, loop=asyncio.get_running_loop())  # type: ignore[assignment]
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),

@@ -130,7 +130,8 @@ class Guarded:
         """End every call under way as late, and wait for the questions they belong to."""
         now = asyncio.get_running_loop().time()
         for call in self._calls:
-            call.reschedule(now)
+            if not call.expired():
+                call.reschedule(now)
         if self._under_way:
             await asyncio.wait(self._under_way)
 
@@ -140,6 +141,8 @@ class Guarded:
         assert task is not None
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
+        # Or the task would hold its own failure in a circle.
+        del task
         try:
             try:
                 found = await self._deadline.run(self._in_turn(profile))
@@ -159,7 +162,9 @@ class Guarded:
             self._failures.put((self._label, tenant_id, key), failed.status, STATUS_BYTES, self._failed_s)
             # One line for each question would be many in an outage; the breaker's warning stands for them.
             log.debug("the provider %s is %s: %s", self.name, failed.status, failed.reason)
-            raise
+            # What led here holds the answer's buffers, and would hold them until garbage is collected.
+            failed.__context__ = None
+            raise failed.with_traceback(None) from None
         self.ended[found.status] += 1
         return found
 

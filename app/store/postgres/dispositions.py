@@ -12,7 +12,7 @@ from asyncpg.pgproto.pgproto import UUID
 
 from app.resilience.batcher import Batcher, Closed
 from app.store.base import StoreUnavailable
-from app.store.lists import Disposition
+from app.store.lists import Disposition, columns_of
 from app.store.postgres.link import Link, Session, Unfit
 from app.store.trail import Act
 
@@ -20,10 +20,7 @@ Answer = TypeVar("Answer")
 Business = tuple[str, bytes]
 """A tenant, and what names one of its businesses."""
 
-_DISPOSITION = (
-    "tenant_id, id, business, business_id, assessment_id, list, entity_id, entity_digest, matched_name, subject,"
-    " reason, actor, ended_ms, ended_by"
-)
+_DISPOSITION = columns_of(Disposition)
 _ADD = f"""\
 INSERT INTO dispositions ({_DISPOSITION}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
 ON CONFLICT (tenant_id, business, list, entity_id, entity_digest) WHERE ended_ms IS NULL DO NOTHING RETURNING 1"""

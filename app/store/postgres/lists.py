@@ -23,6 +23,7 @@ from app.store.lists import (
     PartsMissing,
     Rescreening,
     checked_snapshot,
+    columns_of,
     part_of,
     parts_of,
 )
@@ -38,10 +39,7 @@ REST_S = 0.01
 PARTS_A_DROP = 4
 TENANTS_A_LOOK = 100
 
-_VERSION = (
-    "name, number, title, source, format, published, content_sha256, snapshot, size, engine, entities, names,"
-    " added_ms, checked_ms, validators"
-)
+_VERSION = columns_of(ListVersion)
 _LISTS = f"""\
 SELECT {_VERSION} FROM watchlist_versions v
 WHERE number = (SELECT w.number FROM watchlists w WHERE w.name = v.name) ORDER BY name"""
@@ -75,7 +73,7 @@ DELETE FROM watchlist_parts WHERE ctid = ANY (ARRAY(
     AND NOT EXISTS (SELECT 1 FROM watchlist_versions v WHERE v.snapshot = p.snapshot)
     ORDER BY p.snapshot, p.part LIMIT $3 FOR UPDATE OF p SKIP LOCKED))"""
 
-_RESCREENING = "name, base, target, tenant_id, before_id, compared, recorded"
+_RESCREENING = columns_of(Rescreening)
 _FIND_RESCREENING = f"SELECT {_RESCREENING} FROM rescreenings WHERE name = $1"
 _SAVE_RESCREENING = f"""\
 INSERT INTO rescreenings ({_RESCREENING}) VALUES ($1, $2, $3, $4, $5, $6, $7)

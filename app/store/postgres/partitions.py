@@ -14,7 +14,7 @@ from app.store.postgres.schema import LOCK
 
 _TIME_END_MS = 1 << 48
 
-_PRESENT = """\
+PRESENT = """\
 SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
 WHERE i.inhparent = 'assessments'::regclass"""
 
@@ -110,7 +110,7 @@ async def _make(connection: asyncpg.Connection, month: Month) -> None:
 
 async def present(connection: asyncpg.Connection) -> set[str]:
     """The names of the partitions there are."""
-    return {name for (name,) in await connection.fetch(_PRESENT)}
+    return {name for (name,) in await connection.fetch(PRESENT)}
 
 
 def tables(now_ms: int, ahead: int) -> set[str]:

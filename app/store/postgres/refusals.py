@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import asyncpg
 
 from app.store.base import StoreRefused, StoreUnavailable
@@ -41,7 +43,13 @@ def refusal(error: BaseException, place: str, *, setting: str = "DATABASE_URL") 
             return StoreRefused(f"The database {place} does not answer.", f"Check {setting}, and that it runs.")
         case OSError():
             return StoreRefused(
-                f"The database {place} cannot be reached: {cause.strerror or cause}.",
+                f"The database {place} cannot be reached: {_words(cause)}.",
                 f"Check {setting}, and that it runs.",
             )
     return StoreRefused(f"The database {place} cannot be used: {cause}.", f"Check {setting}.")
+
+
+def _words(error: OSError) -> str:
+    """Why the system refused, in its own words; asyncio writes the call and the address in their place."""
+    number = error.errno or 0
+    return os.strerror(number) if number > 0 else str(error.strerror or error)

@@ -29,8 +29,12 @@ _KINDS: dict[str, IdentifierKind] = {
 
 
 def schema(*codes: str) -> EntitySchema:
-    """Of a subject, from its code and its classification, which the two forms give the other way round."""
-    return "Person" if any(code.strip().lower() in ("p", "person") for code in codes) else "Organization"
+    """Of a subject, from its code and its classification, which the two forms give the other way round; of one without
+    either, what may be a person and may be none."""
+    told = [code.strip().lower() for code in codes if code.strip()]
+    if not told:
+        return "LegalEntity"
+    return "Person" if "p" in told or "person" in told else "Organization"
 
 
 def identifier_kind(code: str) -> IdentifierKind:

@@ -38,7 +38,7 @@ def _entities(heads: Sequence[Head], reading: Reading) -> Iterator[Entity]:
 
 def _party(element: Element) -> Party:
     codes = [subject.get(code) for subject in element.all("subjectType") for code in ("code", "classificationCode")]
-    party = Party(element.get("logicalId"), eu.schema(*codes), "sanction")
+    party = Party(element.get("logicalId") or element.get("euReferenceNumber"), eu.schema(*codes), "sanction")
     for alias in element.all("nameAlias"):
         weak = alias.get("strong").lower() == "false"
         (party.weak_names if weak else party.names).append(alias.get("wholeName") or _name_of_parts(alias))

@@ -7,6 +7,7 @@ address may also be an entity within the entity.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice, product
 from typing import Any
 
 import msgspec
@@ -21,6 +22,8 @@ from core.entities import Entity, IdentifierKind, ListKind
 
 NAMES = ("name", "alias", "previousName")
 COUNTRIES = ("country", "nationality", "citizenship", "jurisdiction", "mainCountry", "flag")
+NAME_PARTS = ("firstName", "secondName", "middleName", "fatherName", "lastName")
+MOST_COMBINED = 50
 IDENTIFIERS: dict[str, IdentifierKind] = {
     "registrationNumber": "registration",
     "ogrnCode": "registration",
@@ -57,6 +60,17 @@ class _Line(Struct):
 
 
 _DECODER = msgspec.json.Decoder(_Line)
+
+
+def combined_names(parts: Sequence[Sequence[str]]) -> list[str]:
+    """The names that a person's parts make, by NAME_PARTS: each first with each last name, what stands between them in
+    all ways it is given and without it; where there is no first name the last names alone. At most MOST_COMBINED."""
+    *before, lasts = parts
+    firsts, *between = before
+    if not firsts:
+        return list(lasts[:MOST_COMBINED])
+    chosen = product(firsts, *((*values, "") for values in between), lasts or ("",))
+    return [" ".join(filter(None, words)) for words in islice(chosen, MOST_COMBINED)]
 
 
 def _objection(heads: Sequence[Head]) -> Objection:
@@ -100,6 +114,8 @@ def _decoded(text: str, where: str) -> _Line:
 def _fill(party: Party, line: _Line) -> None:
     for name in NAMES:
         party.names += _texts(line, name)
+    if party.schema == "Person" and not party.names:
+        party.names = combined_names([_texts(line, part) for part in NAME_PARTS])
     party.weak_names = _texts(line, "weakAlias")
     for country in COUNTRIES:
         party.countries += _texts(line, country)

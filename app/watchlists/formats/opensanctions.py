@@ -1,11 +1,12 @@
 """OpenSanctions' simplified table of targets, `targets.simple.csv`: one row an entity.
 
-Several values of a column stand apart by semicolons. Numbers come without their kind; only those whose form tells it
-get one. Source: www.opensanctions.org/docs/bulk/csv.
+Several values of a column stand apart by semicolons, those that hold one, or a quote, in quotes of their own. Numbers
+come without their kind; only those whose form tells it get one. Source: www.opensanctions.org/docs/bulk/csv.
 """
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Iterator, Sequence
 
@@ -37,15 +38,22 @@ def _entities(heads: Sequence[Head], reading: Reading) -> Iterator[Entity]:
             reading.tally.add("no_party", shown(record["schema"]))
             continue
         party = Party(record["id"], schema, "sanction" if record["sanctions"] else "other")
-        party.names = [record["name"], *record["aliases"].split(";")]
-        party.birth_dates = record["birth_date"].split(";")
-        party.countries = record["countries"].split(";")
-        party.addresses = record["addresses"].split(";")
-        party.identifiers = [(*_identifier(text.strip()), "") for text in record["identifiers"].split(";")]
-        party.programmes = record["program_ids"].split(";")
+        party.names = [record["name"], *_values(record["aliases"])]
+        party.birth_dates = _values(record["birth_date"])
+        party.countries = _values(record["countries"])
+        party.addresses = _values(record["addresses"])
+        party.identifiers = [(*_identifier(text.strip()), "") for text in _values(record["identifiers"])]
+        party.programmes = _values(record["program_ids"])
         entity = party.entity(reading, record.where)
         if entity is not None:
             yield entity
+
+
+def _values(cell: str) -> list[str]:
+    """The values of a cell: a row of CSV within it."""
+    if '"' not in cell:
+        return cell.split(";")
+    return next(csv.reader([" ".join(cell.split())], delimiter=";"), [])
 
 
 def _identifier(text: str) -> tuple[IdentifierKind, str]:
