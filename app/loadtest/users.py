@@ -46,14 +46,15 @@ class Mix(Protocol):
 class Tally:
     """What happened to the requests intended in one second. Times are in microseconds, from the intended moment.
 
-    intended: how many were due.  late: how late this process itself came to them.
+    intended: how many were due.  late: how late this process itself came to them.  users, connections: at its end.
     """
 
-    __slots__ = ("answers", "errors", "intended", "late", "times", "users")
+    __slots__ = ("answers", "connections", "errors", "intended", "late", "times", "users")
 
     def __init__(self) -> None:
         self.intended = 0
         self.users = 0
+        self.connections = 0
         self.answers: Counter[tuple[str, int]] = Counter()
         self.errors: Counter[tuple[str, str]] = Counter()
         self.times: dict[str, Histogram] = {}
@@ -368,12 +369,14 @@ class Crowd:
             if users:
                 tally = self.tally(due)
                 tally.intended += len(users)
+                tally.users, tally.connections = len(self._users), self.connections
                 late_us = int((self.clock() - due) * 1e6)
                 for user in users:
                     tally.late.add(late_us)
                     user.intend(due)
             self._tick += 1
-        self.tally(now).users = len(self._users)
+        tally = self.tally(now)
+        tally.users, tally.connections = len(self._users), self.connections
         if self._timer is not None:
             loop = asyncio.get_running_loop()
             wait_s = max(0.0, self._begun + self._tick * TICK_S - self.clock())
