@@ -133,7 +133,7 @@ async def _generate(orders: Orders, pipe: Connection) -> None:
     pipe.send_bytes(CONNECTED)
     begun = await asyncio.to_thread(pipe.recv)
     await asyncio.sleep(begun - time.monotonic())
-    crowd.start(begun)
+    crowd.start(begun, end_s)
     told = 0
     cpu = Cpu()
     while (at_s := time.monotonic() - begun) < end_s and not pipe.poll():

@@ -259,6 +259,7 @@ class Crowd:
         self._tallies: dict[int, Tally] = {}
         self._begun = 0.0
         self._tick = 0
+        self._n_ticks: int | None = None
         self._made = 0
         self._swept = 0
         self._begun_connecting = 0
@@ -286,9 +287,11 @@ class Crowd:
         ready = [second for second in self._tallies if second < before]
         return {second: self._tallies.pop(second) for second in sorted(ready)}
 
-    def start(self, begun: float) -> None:
-        """Begin to intend requests. begun: on the clock; seconds are counted from there."""
+    def start(self, begun: float, seconds: float | None = None) -> None:
+        """Begin to intend requests. begun: on the clock; seconds are counted from there.  seconds: nothing is intended
+        after so many."""
         self._begun = begun
+        self._n_ticks = None if seconds is None else round(seconds / TICK_S)
         self._tick = 0
         self.is_flat_out = self._flat_out
         loop = asyncio.get_running_loop()
@@ -329,6 +332,8 @@ class Crowd:
         """Let what is under way be answered, at most as long as an answer may take, and end all connections."""
         if self._timer is not None:
             self._timer.cancel()
+            self._turn()
+            self._timer.cancel()
             self._timer = None
         self.is_flat_out = False
         everybody = [user for user, _ in self._users] + self._leaving
@@ -363,6 +368,8 @@ class Crowd:
         """Intend everything that became due since the last turn."""
         now = self.clock()
         last = int((now - self._begun) / TICK_S)
+        if self._n_ticks is not None:
+            last = min(last, self._n_ticks - 1)
         while self._tick <= last and not self._flat_out:
             due = self._begun + self._tick * TICK_S
             users = self._slots[self._tick % self._n_slots]
