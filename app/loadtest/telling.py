@@ -1,0 +1,155 @@
+"""What a report says in words, the same on the page and in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from app.loadtest.comparison import Pair
+from app.loadtest.figures import clock, duration, milliseconds, number, percent, ratio
+from app.loadtest.results import Environment, Fault, Report, Route, Scenario, Target, Verdict
+
+WORDS: Final[dict[Verdict, str]] = {"met": "met", "missed": "missed", "not_judged": "not judged"}
+SIGNS: Final[dict[Verdict, str]] = {"met": "✓", "missed": "✗", "not_judged": "–"}
+CHANGES: Final = {"better": "better", "worse": "worse", "same": "as before", "unknown": "–"}
+
+
+def of_all(report: Report) -> str:
+    """The verdict of a whole run as a sentence."""
+    if not report.scenarios:
+        return "Nothing was run: there is no scenario in this report."
+    judged = [target for scenario in report.scenarios for target in scenario.targets if target.verdict != "not_judged"]
+    missed = sum(target.verdict == "missed" for target in judged)
+    scenarios = counted(len(report.scenarios), "scenario")
+    match report.verdict:
+        case "met":
+            return f"Met: all {counted(len(judged), 'target')} that were judged, in {scenarios}."
+        case "missed":
+            return f"Missed: {missed} of {counted(len(judged), 'target')}, in {scenarios}."
+        case _:
+            return f"Not judged: no target could be, in {scenarios}."
+
+
+def invalid(report: Report) -> list[Scenario]:
+    """The scenarios whose figures say more of the generator than of the service."""
+    return [scenario for scenario in report.scenarios if scenario.invalid is not None]
+
+
+def verdict_of(scenario: Scenario) -> Verdict:
+    """Missed where any target is; met where any is and none is missed. What is invalid is not judged."""
+    verdicts = {target.verdict for target in scenario.targets}
+    if scenario.invalid is not None:
+        return "not_judged"
+    return "missed" if "missed" in verdicts else "met" if "met" in verdicts else "not_judged"
+
+
+def verdict_words(scenario: Scenario) -> str:
+    """The verdict of a scenario."""
+    return "invalid" if scenario.invalid is not None else WORDS[verdict_of(scenario)]
+
+
+def asked(scenario: Scenario) -> str:
+    """Who asked for what, when, and for how long."""
+    mix = ", ".join(f"{kind} {percent(100 * share)}" for kind, share in scenario.mix.items())
+    parts = [counted(scenario.users, "user"), duration(scenario.duration_s), mix, f"started {scenario.started_at}"]
+    return " · ".join(part for part in parts if part)
+
+
+def errors(scenario: Scenario) -> str:
+    """How many requests failed, and which share of all."""
+    if not scenario.intended:
+        return "–"
+    share = percent(100 * scenario.errors / scenario.intended)
+    return f"{scenario.errors:,} ({share})" if scenario.errors else "none"
+
+
+def room(target: Target) -> str:
+    """How far a measured value is from its bound, where that can be told as a multiple."""
+    value = target.measured
+    if value is None or target.verdict == "not_judged" or target.bound <= 0 or (target.unit == "%" and not target.at_most):
+        return ""
+    if target.at_most:
+        if value <= 0:
+            return "nothing of it used"
+        return f"{ratio(target.bound / value)} below" if value <= target.bound else f"{ratio(value / target.bound)} over"
+    if value <= 0:
+        return ""
+    return f"{ratio(value / target.bound)} of it" if value >= target.bound else f"{percent(100 * value / target.bound)} of it"
+
+
+def recovery(fault: Fault) -> str:
+    """How a fault ended."""
+    if fault.recovered_after_s is None:
+        return "never recovered"
+    return duration(fault.recovered_after_s)
+
+
+def breaking(scenario: Scenario) -> str:
+    """What a stress test found; empty where it was none."""
+    if scenario.breaking_point is not None:
+        held = [s.users for s in scenario.stages if s.users < scenario.breaking_point and holds(s.targets)]
+        before = f" {max(held):,} users were held." if held else ""
+        return f"Breaking point: {scenario.breaking_point:,} users, where the first target was missed.{before}"
+    if not scenario.stages:
+        return ""
+    return f"No breaking point was found up to {max(stage.users for stage in scenario.stages):,} users."
+
+
+def holds(targets: list[Target]) -> bool:
+    """Whether something was judged and nothing missed."""
+    verdicts = {target.verdict for target in targets}
+    return "met" in verdicts and "missed" not in verdicts
+
+
+def stage_targets(scenario: Scenario) -> list[str]:
+    """The names of targets of any stage, as they come."""
+    return list(dict.fromkeys(target.name for stage in scenario.stages for target in stage.targets))
+
+
+def statuses(counts: dict[str, int]) -> str:
+    """How often each status or error came."""
+    return ", ".join(f"{name}: {count:,}" for name, count in sorted(counts.items())) or "none"
+
+
+def share(route: Route, scenario: Scenario) -> str:
+    """The share of a kind in all answers."""
+    total = sum(one.latency.count for one in scenario.routes)
+    return percent(100 * route.latency.count / total) if total else "–"
+
+
+def fault_rows(scenario: Scenario) -> Iterator[tuple[str, str, str, str]]:
+    """Name, set at, removed at, recovery."""
+    for fault in scenario.faults:
+        yield fault.name, clock(fault.set_s), clock(fault.removed_s), recovery(fault)
+
+
+def headline(scenario: Scenario) -> list[tuple[str, str]]:
+    """The figures that are asked for first."""
+    latency = scenario.latency
+    known = [(name, milliseconds(value) if latency.count else "–") for name, value in (
+        ("mean", latency.mean), ("p50", latency.p50), ("p95", latency.p95), ("p99", latency.p99), ("slowest", latency.most)
+    )]  # fmt: skip
+    return [("requests/s", number(scenario.per_second, 4)), *known, ("errors", errors(scenario))]
+
+
+def ratio_text(pair: Pair) -> str:
+    """A ratio, or what stands for it."""
+    return "–" if pair.ratio is None else ratio(pair.ratio)
+
+
+def facts(environment: Environment) -> list[tuple[str, str]]:
+    """Where it ran."""
+    return [
+        ("at", environment.at),
+        ("service at", environment.url),
+        ("machine", environment.machine),
+        ("cores", str(environment.cores)),
+        ("Python", environment.python),
+        ("load generator", environment.generator_version),
+        ("commit", environment.commit or "unknown"),
+    ]
+
+
+def counted(count: int, noun: str) -> str:
+    """A count with its noun."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
