@@ -61,12 +61,13 @@ def _scenario(scenario: Scenario, earlier: Scenario | None) -> Iterator[str]:
             for t in scenario.targets
         )
         yield _table(("target", "measured", "bound", "room", "verdict", "why"), rows, figures=(1, 2, 3))
-    yield _table(*zip(*telling.headline(scenario), strict=True))
+    names, values = zip(*telling.headline(scenario), strict=True)
+    yield _table(names, [values], figures=range(len(names)))
     if scenario.stages:
         yield "### Stages\n"
-        names = telling.stage_targets(scenario)
-        rows = (_stage(stage, names) for stage in scenario.stages)
-        yield _table(("users", "from", "to", *names, "stopped by"), rows, figures=range(1 + 2 + len(names)))
+        judged = telling.stage_targets(scenario)
+        stages = (_stage(stage, judged) for stage in scenario.stages)
+        yield _table(("users", "from", "to", *judged, "stopped by"), stages, figures=range(3 + len(judged)))
     if scenario.faults:
         yield "### Faults\n"
         yield _table(("fault", "set at", "removed at", "recovered after"), telling.fault_rows(scenario), figures=(1, 2, 3))
