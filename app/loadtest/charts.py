@@ -46,7 +46,7 @@ class Level(NamedTuple):
 
 class Chart(NamedTuple):
     """name: makes its ids.  at: where on `x` the values are, ascending.  moments: the same as text.  text: of a value.
-    bars: instead of lines.  filled: the area below the first line is.  told: a sentence on how to read it."""
+    bars: instead of lines.  filled: the area below the first line is.  told: how to read it.  note: what is written across it."""
 
     name: str
     title: str
@@ -61,6 +61,7 @@ class Chart(NamedTuple):
     levels: Sequence[Level] = ()
     bars: bool = False
     filled: bool = False
+    note: str = ""
 
 
 def drawn(chart: Chart) -> str:
@@ -78,11 +79,9 @@ def absent(title: str, why: str) -> str:
 def _figure(chart: Chart) -> Iterator[str]:
     yield f'<figure class="chart" id="{chart.name}"><figcaption><b>{escape(chart.title)}</b>'
     yield f'<span class="told">{escape(chart.told)}</span></figcaption>'
-    if len(chart.lines) > 1:
-        yield '<ul class="legend">'
-        for line in chart.lines:
-            yield f'<li>{key(line.tone)}{escape(line.name)}</li>'
-        yield "</ul>"
+    yield '<ul class="legend">'
+    yield from (f"<li>{key(line.tone)}{escape(line.name)}</li>" for line in chart.lines)
+    yield "</ul>"
     yield f'<div class="field"><svg class="plot" role="img" aria-labelledby="{chart.name}-t {chart.name}-d">'
     yield f'<title id="{chart.name}-t">{escape(chart.title)}</title>'
     yield f'<desc id="{chart.name}-d">{escape(_described(chart))}</desc>'
@@ -96,6 +95,8 @@ def _figure(chart: Chart) -> Iterator[str]:
         yield f'<path class="{"bars" if chart.bars else "line"} {line.tone}" d="{path}"/>'
     yield "</svg>"
     yield from (_level(chart, level) for level in chart.levels)
+    if chart.note:
+        yield f'<text class="note" x="50%" y="50%" text-anchor="middle">{escape(chart.note)}</text>'
     yield '<line class="cursor" y1="0" y2="100%"/></svg>'
     yield f'<div class="over" tabindex="0" role="group" aria-label="{escape(chart.title)}: arrow keys tell each value">'
     yield '</div><div class="tip" role="status" hidden></div></div>'

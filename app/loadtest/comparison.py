@@ -65,9 +65,9 @@ def differences(now: Report, earlier: Report) -> list[Difference]:
 def missing(now: Report, earlier: Report) -> list[str]:
     """Scenarios that only one of the runs has, as sentences."""
     names, before = [one.name for one in now.scenarios], [one.name for one in earlier.scenarios]
-    return [f"{name} is not in the earlier run." for name in names if name not in before] + [
-        f"{name} is only in the earlier run." for name in before if name not in names
-    ]
+    added, gone = [name for name in names if name not in before], [name for name in before if name not in names]
+    told = (("Not in the earlier run", added), ("Only in the earlier run", gone))
+    return [f"{where}: {', '.join(which)}." for where, which in told if which]
 
 
 def _pair(figure: _Figure, before: float | None, after: float | None) -> Pair:

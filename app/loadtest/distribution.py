@@ -42,7 +42,7 @@ def _percentiles(scenario: Scenario, name: str, earlier: Scenario | None) -> str
     values = [value for line in lines for value in line.values if value is not None]
     y = logarithmic([*values, *(level.value for level in levels)], milliseconds)
     moments = [percent(100 - 100 * 10.0**-place, 4) for place in at]
-    told = "so many of the answers took no longer, both axes logarithmic"
+    told = "per cent of answers that took no longer, both axes logarithmic"
     chart = Chart(f"{name}-percentiles", "Latency by percentile", told, x, y, at, moments, lines, milliseconds)
     return drawn(chart._replace(levels=levels))
 
@@ -84,7 +84,7 @@ def _bars(scenario: Scenario, name: str) -> str:
     lines = [Line("of the answers", "blue", [100 * shares[place] / total for place in places])]
     y = linear([value or 0.0 for value in lines[0].values], percent)
     told = "share of all answers by latency, logarithmic"
-    chart = Chart(f"{name}-histogram", "Distribution of latency", told, logarithmic(ends, milliseconds), y, at, moments,
+    chart = Chart(f"{name}-histogram", "Distribution of latency", told, logarithmic(ends, milliseconds, 0.9), y, at, moments,
                   lines, percent)  # fmt: skip
     return drawn(chart._replace(spans=_typical(scenario), bars=True))
 

@@ -43,8 +43,10 @@ background:var(--open-well)}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(8.2rem,1fr));gap:.7rem;margin:1.2rem 0 0;padding:0}
 .tiles div{background:var(--well);border-radius:8px;padding:.55rem .8rem}
 .tiles dt{color:var(--soft);font-size:.82rem}
-.tiles dd{margin:0;font-size:1.28rem;font-weight:600;line-height:1.35;font-variant-numeric:tabular-nums}
+.tiles dd{margin:0;font-size:1.12rem;font-weight:600;line-height:1.35;font-variant-numeric:tabular-nums}
 .table{overflow-x:auto}
+header+main>.table{margin-top:1.4rem}
+.keys{margin-top:1.4rem}
 table{border-collapse:collapse;width:100%;font-size:.92rem;font-variant-numeric:tabular-nums}
 caption{text-align:left}
 th{text-align:left;font-weight:600;color:var(--soft);font-size:.8rem;vertical-align:bottom}
@@ -57,13 +59,13 @@ td.better{color:var(--good)}
 .split td{overflow-wrap:anywhere}
 .split td:first-child{color:var(--soft);width:13rem}
 .charts{display:grid;grid-template-columns:repeat(2,minmax(0,1fr));gap:1.8rem 2.2rem;margin-top:1.8rem}
-figure{margin:0;min-width:0}
+figure{margin:0;min-width:0;display:flex;flex-direction:column}
 figcaption{font-size:.95rem;line-height:1.35}
 figcaption .told{display:block;color:var(--soft);font-size:.82rem}
-.legend{list-style:none;display:flex;flex-wrap:wrap;gap:.1rem 1.1rem;margin:.3rem 0 0;padding:0;font-size:.82rem}
+.legend{list-style:none;margin:.3rem 0 1.4rem;display:flex;flex-wrap:wrap;gap:.1rem 1.1rem;padding:0;font-size:.82rem}
 .legend li{display:flex;align-items:center;gap:.4rem}
 .key{width:22px;height:10px;flex:none}
-.field{position:relative;margin:1.5rem .4rem 1.7rem 4.2rem;height:190px}
+.field{position:relative;flex:none;margin:auto .4rem 1.7rem 4.2rem;height:190px}
 .plot{display:block;width:100%;height:100%;overflow:visible}
 .data{overflow:visible}
 .over{position:absolute;inset:0;touch-action:pan-y}
@@ -71,6 +73,7 @@ figcaption .told{display:block;color:var(--soft);font-size:.82rem}
 text-align:center;font-size:.9rem;max-width:none}
 text{font:12px system-ui,-apple-system,"Segoe UI",Roboto,Arial,sans-serif;fill:var(--soft)}
 text.mark{font-size:11.5px;fill:var(--ink);paint-order:stroke;stroke:var(--page);stroke-width:3px;stroke-linejoin:round}
+text.note{font-size:14px}
 .grid{stroke:var(--grid)}
 .line{fill:none;stroke-width:1.8;stroke-linejoin:round;stroke-linecap:round;vector-effect:non-scaling-stroke}
 .dotted{stroke-dasharray:1 5;stroke-width:2.4}

@@ -58,9 +58,9 @@ def _scenario(scenario: Scenario, earlier: Scenario | None) -> Iterator[str]:
     if scenario.targets:
         rows = (
             (t.name, measured(t), bound(t), telling.room(t), f"{telling.SIGNS[t.verdict]} {telling.WORDS[t.verdict]}", t.why)
-            for t in scenario.targets
+            for t in telling.targets(scenario)
         )
-        yield _table(("target", "measured", "bound", "room", "verdict", "why"), rows, figures=(1, 2, 3))
+        yield _table(("target", "measured", "bound", "share", "verdict", "why"), rows, figures=(1, 2, 3))
     names, values = zip(*telling.headline(scenario), strict=True)
     yield _table(names, [values], figures=range(len(names)))
     if scenario.stages:

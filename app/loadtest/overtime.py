@@ -13,7 +13,7 @@ from app.loadtest.scales import Axis, clocked, linear, logarithmic
 
 MOST_POINTS = 240
 NOT_READ = "Not measured: the service's /metrics could not be read."
-PERCENTILES = (("p50", "sky"), ("p95", "blue"), ("p99", "orange"), ("p999", "purple"))
+PERCENTILES = (("p999", "purple"), ("p99", "orange"), ("p95", "blue"), ("p50", "sky"))
 
 Reading = Callable[[Second], float | None]
 
@@ -64,7 +64,7 @@ def charts(scenario: Scenario, name: str) -> Iterator[str]:
 
 def marks(scenario: Scenario) -> list[Span]:
     """What happened when: stages, faults, and the time that the service took to recover from these."""
-    spans = [Span(s.started_s, s.started_s, f"{s.users:,}", "stage") for s in scenario.stages]
+    spans = [Span(s.started_s, s.started_s, f"{s.users:,}", "stage") for s in scenario.stages if s.ended_s > s.started_s]
     for fault in scenario.faults:
         spans.append(Span(fault.set_s, fault.removed_s, fault.name, "fault"))
         if fault.recovered_after_s:
@@ -110,7 +110,8 @@ class _OverTime:
         lines = [Line("errors", "red", self._steps.total(lambda s: s.errors))]
         told = f"in each {duration(self._steps.of_s)}" if self._steps.of_s > 1 else "per second"
         axis = linear(_known(lines), number, 4, whole=True)
-        return self._drawn("errors", "Errors", told, lines, number, number, axis=axis, bars=True)
+        return self._drawn("errors", "Errors", told, lines, number, number, axis=axis, bars=True,
+                           note="" if any(_known(lines)) else "no errors")  # fmt: skip
 
     def users(self) -> str:
         lines = [
@@ -166,6 +167,7 @@ class _OverTime:
         levels: Sequence[Level] = (),
         bars: bool = False,
         filled: bool = False,
+        note: str = "",
     ) -> str:
         if not self._at:
             return absent(title, "Nothing was measured.")
@@ -174,7 +176,7 @@ class _OverTime:
             return absent(title, NOT_READ if name in ("memory", "lag") else "Nothing was measured.")
         y = axis or linear(known, tick, at_least)
         made = Chart(f"{self._name}-{name}", title, told, self._x, y, self._at, self._moments, lines, text)
-        return drawn(made._replace(spans=self._marks, levels=levels, bars=bars, filled=filled))
+        return drawn(made._replace(spans=self._marks, levels=levels, bars=bars, filled=filled, note=note))
 
 
 def bounds(scenario: Scenario) -> list[Level]:

@@ -74,7 +74,7 @@ def _scenario(scenario: Scenario, name: str, earlier: Scenario | None) -> Iterat
     if scenario.targets:
         yield "<h3>Targets</h3>"
         yield _table(
-            ("target", "measured", "bound", "", "room", "verdict"), map(_target, scenario.targets), figures=(1, 2)
+            ("target", "measured", "bound", "", "", "verdict"), map(_target, telling.targets(scenario)), figures=(1, 2)
         )
     if told := telling.breaking(scenario):
         yield _banner("warn" if scenario.breaking_point else "met", told)
@@ -82,6 +82,7 @@ def _scenario(scenario: Scenario, name: str, earlier: Scenario | None) -> Iterat
         yield from _stages(scenario)
     if scenario.faults:
         yield from _faults(scenario)
+    yield from _key(scenario)
     yield f'<div class="charts">{"".join(overtime.charts(scenario, name))}'
     yield f"{''.join(distribution.charts(scenario, name, earlier))}</div>"
     if scenario.routes:
@@ -108,7 +109,7 @@ def _target(target: Target) -> tuple[str, ...]:
 
 def _bar(target: Target) -> str:
     """What was measured beside its bound, where the one can be drawn as a part of the other."""
-    if target.measured is None or target.bound <= 0 or (target.unit == "%" and not target.at_most):
+    if target.measured is None or not telling.is_share(target):
         return ""
     at = BAR_WIDTH * 3 / 4
     width = min(BAR_WIDTH, at * max(0.0, target.measured) / target.bound)
@@ -145,10 +146,18 @@ def _faults(scenario: Scenario) -> Iterator[str]:
     yield "<h3>Faults</h3>"
     rows = [tuple(map(escape, row)) for row in telling.fault_rows(scenario)]
     yield _table(("fault", "set at", "removed at", "recovered after"), rows, figures=(1, 2, 3))
-    yield '<p class="soft">On the charts: '
-    for tone, words in (("fault", "while the fault was set"), ("recovery", "until all targets were met again")):
-        yield f'<svg class="swatch" aria-hidden="true"><rect class="band {tone}" width="100%" height="100%"/></svg>{words} '
-    yield "</p>"
+
+
+def _key(scenario: Scenario) -> Iterator[str]:
+    """What the marks on the charts over time mean."""
+    if scenario.stages:
+        yield '<p class="soft keys">On the charts, dotted lines are where stages begin, with the users of each.</p>'
+    if scenario.faults:
+        yield '<p class="soft keys">On the charts: '
+        for tone, words in (("fault", "while the fault was set"), ("recovery", "until all targets were met again")):
+            yield f'<svg class="swatch" aria-hidden="true"><rect class="band {tone}" width="100%" height="100%"/></svg>'
+            yield f"{words} "
+        yield "</p>"
 
 
 def _route(route: Route, scenario: Scenario) -> tuple[str, ...]:

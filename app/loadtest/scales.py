@@ -10,7 +10,7 @@ from app.loadtest.figures import clock, number
 
 CLOCK_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200)
 LONG_AXIS = 3.5
-"""Powers of ten beyond which only these are written on a logarithmic axis."""
+"""How many powers of ten a logarithmic axis may span for their doubles and fivefolds to be written too."""
 
 Text = Callable[[float], str]
 
@@ -42,8 +42,9 @@ def linear(values: Iterable[float], text: Text = number, at_least: float = 0.0, 
     return Axis(0.0, step * count, False, tuple((step * i, text(step * i)) for i in range(count + 1)))
 
 
-def logarithmic(values: Iterable[float], text: Text = number) -> Axis:
-    """From a power of ten, or its double or fivefold, below all values that are above 0 to one above them."""
+def logarithmic(values: Iterable[float], text: Text = number, longest: float = LONG_AXIS) -> Axis:
+    """From a power of ten, or its double or fivefold, below all values that are above 0 to one above them. longest: as
+    LONG_AXIS."""
     above = [value for value in values if value > 0] or [1.0]
     powers = range(floor(log10(min(above))) - 1, ceil(log10(max(above))) + 2)
     marks = [float(f"{factor}e{power}") for power in powers for factor in (1, 2, 5)]
@@ -51,7 +52,7 @@ def logarithmic(values: Iterable[float], text: Text = number) -> Axis:
     high = min(mark for mark in marks if mark >= max(above) * 0.9999 and mark > low)
     if high / low < 10:
         low, high = max(mark for mark in marks if mark < low), min(mark for mark in marks if mark > high)
-    is_long = log10(high / low) > LONG_AXIS
+    is_long = log10(high / low) > longest
     shown = [mark for mark in marks if low <= mark <= high and (not is_long or f"{mark:e}".startswith("1.0"))]
     return Axis(log10(low), log10(high), True, tuple((mark, text(mark)) for mark in shown))
 
@@ -66,8 +67,8 @@ def clocked(until_s: float) -> Axis:
 def percentiles(count: int) -> Axis:
     """Of per cent, as far apart as there are nines in them, up to what so many values can tell."""
     nines = max(1.0, log10(max(count, 1)))
-    marks = [0.0, 50.0, *(round(100 - 10.0 ** (2 - power), 9) for power in range(1, floor(nines) + 1))]
-    return Axis(0.0, nines, False, tuple((nines_of(mark), f"{mark:g} %") for mark in marks))
+    marks = [50.0, *(round(100 - 10.0 ** (2 - power), 9) for power in range(1, floor(nines) + 1))]
+    return Axis(0.0, nines, False, tuple((nines_of(mark), f"{mark:g}") for mark in marks))
 
 
 def nines_of(value: float) -> float:

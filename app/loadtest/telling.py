@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from msgspec import structs
+
 from app.loadtest.comparison import Pair
 from app.loadtest.figures import clock, duration, milliseconds, number, percent, ratio
 from app.loadtest.results import Environment, Fault, Report, Route, Scenario, Target, Verdict
@@ -18,16 +20,27 @@ def of_all(report: Report) -> str:
     """The verdict of a whole run as a sentence."""
     if not report.scenarios:
         return "Nothing was run: there is no scenario in this report."
-    judged = [target for scenario in report.scenarios for target in scenario.targets if target.verdict != "not_judged"]
+    valid = [scenario for scenario in report.scenarios if scenario.invalid is None]
+    judged = [target for scenario in valid for target in scenario.targets if target.verdict != "not_judged"]
     missed = sum(target.verdict == "missed" for target in judged)
-    scenarios = counted(len(report.scenarios), "scenario")
     match report.verdict:
         case "met":
-            return f"Met: all {counted(len(judged), 'target')} that were judged, in {scenarios}."
+            told = f"Met: all {counted(len(judged), 'target')} that could be judged, in {counted(len(valid), 'scenario')}."
         case "missed":
-            return f"Missed: {missed} of {counted(len(judged), 'target')}, in {scenarios}."
+            told = f"Missed: {missed} of {counted(len(judged), 'target')}, in {counted(len(valid), 'scenario')}."
         case _:
-            return f"Not judged: no target could be, in {scenarios}."
+            told = "Not judged: no target could be."
+    left_out = len(report.scenarios) - len(valid)
+    return f"{told} Invalid, and not judged: {counted(left_out, 'scenario')}." if left_out else told
+
+
+def targets(scenario: Scenario) -> list[Target]:
+    """The targets of a scenario, none of them judged where it is invalid."""
+    if scenario.invalid is None:
+        return scenario.targets
+    return [
+        structs.replace(target, verdict="not_judged", why=target.why or "the run is invalid") for target in scenario.targets
+    ]
 
 
 def invalid(report: Report) -> list[Scenario]:
@@ -64,17 +77,16 @@ def errors(scenario: Scenario) -> str:
 
 
 def room(target: Target) -> str:
-    """How far a measured value is from its bound, where that can be told as a multiple."""
+    """How much of its bound a measured value is, where that says something."""
     value = target.measured
-    if value is None or target.verdict == "not_judged" or target.bound <= 0 or (target.unit == "%" and not target.at_most):
+    if value is None or target.verdict == "not_judged" or not is_share(target):
         return ""
-    if target.at_most:
-        if value <= 0:
-            return "nothing of it used"
-        return f"{ratio(target.bound / value)} below" if value <= target.bound else f"{ratio(value / target.bound)} over"
-    if value <= 0:
-        return ""
-    return f"{ratio(value / target.bound)} of it" if value >= target.bound else f"{percent(100 * value / target.bound)} of it"
+    return f"{percent(100 * value / target.bound)} of the bound"
+
+
+def is_share(target: Target) -> bool:
+    """Whether what is measured is well told as a share of the bound: not so where all that counts is near 100 %."""
+    return target.measured is not None and target.bound > 0 and (target.unit != "%" or target.at_most)
 
 
 def recovery(fault: Fault) -> str:
