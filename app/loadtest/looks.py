@@ -104,7 +104,7 @@ font-size:.8rem;line-height:1.45;white-space:nowrap;font-variant-numeric:tabular
 .bar line{stroke:var(--ink);stroke-width:2}
 @media(max-width:56rem){.charts{grid-template-columns:minmax(0,1fr)}}
 @media(max-width:40rem){body{padding-top:1.2rem}h1{font-size:1.55rem}.field{margin-left:3.6rem;height:170px}
-.tiles{grid-template-columns:repeat(2,minmax(0,1fr))}th,td{padding-right:.8rem}td.wide{min-width:12rem}}
+.tiles{grid-template-columns:repeat(2,minmax(0,1fr))}th,td{padding-right:.8rem}.extra{display:none}}
 @media print{figure,tr{break-inside:avoid}.over,.tip{display:none}}
 """
 

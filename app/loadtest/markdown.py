@@ -22,8 +22,8 @@ def _report(report: Report, earlier: Report | None) -> Iterator[str]:
     for scenario in telling.invalid(report):
         yield f"> **INVALID: {_plain(scenario.name)}.** {_plain(scenario.invalid or '')}\n"
     if report.scenarios:
-        head = ("scenario", "users", "requests/s", "p50", "p95", "p99", "errors", "verdict")
-        yield _table(head, map(_summary, report.scenarios), figures=range(1, 7))
+        head = ("scenario", "verdict", "users", "requests/s", "p50", "p95", "p99", "errors")
+        yield _table(head, map(_summary, report.scenarios), figures=range(2, 8))
     for scenario in report.scenarios:
         yield from _scenario(scenario, counterpart(scenario.name, earlier))
     if earlier:
@@ -42,7 +42,7 @@ def _report(report: Report, earlier: Report | None) -> Iterator[str]:
 def _summary(scenario: Scenario) -> tuple[str, ...]:
     figures = dict(telling.headline(scenario))
     told = [figures[name] for name in ("requests/s", "p50", "p95", "p99", "errors")]
-    return scenario.name, f"{scenario.users:,}", *told, telling.verdict_words(scenario)
+    return scenario.name, telling.verdict_words(scenario), f"{scenario.users:,}", *told
 
 
 def _scenario(scenario: Scenario, earlier: Scenario | None) -> Iterator[str]:

@@ -51,6 +51,9 @@ def steps(seconds: Sequence[Second]) -> Steps:
 
 def charts(scenario: Scenario, name: str) -> Iterator[str]:
     """Every chart over time. name: what their ids begin with."""
+    if not scenario.seconds:
+        yield absent("Over time", "Nothing was measured: the run ended before its first second did.")
+        return
     over = _OverTime(scenario, name)
     yield over.throughput()
     yield over.latency()
@@ -169,8 +172,6 @@ class _OverTime:
         filled: bool = False,
         note: str = "",
     ) -> str:
-        if not self._at:
-            return absent(title, "Nothing was measured.")
         known = _known(lines)
         if not known:
             return absent(title, NOT_READ if name in ("memory", "lag") else "Nothing was measured.")

@@ -34,8 +34,8 @@ def _page(report: Report, earlier: Report | None) -> Iterator[str]:
     yield from _verdict(report)
     yield "</header><main>"
     if report.scenarios:
-        head = ("scenario", "users", "requests/s", "p50", "p95", "p99", "errors", "verdict")
-        yield _table(head, (_summary(one, place) for place, one in enumerate(report.scenarios)), figures=range(1, 7))
+        head = ("scenario", "verdict", "users", "requests/s", "p50", "p95", "p99", "errors")
+        yield _table(head, (_summary(one, place) for place, one in enumerate(report.scenarios)), figures=range(2, 8))
     if earlier:
         yield from _unlike(report, earlier)
     for place, scenario in enumerate(report.scenarios):
@@ -55,15 +55,16 @@ def _summary(scenario: Scenario, place: int) -> tuple[str, ...]:
     told = [escape(figures[name]) for name in ("requests/s", "p50", "p95", "p99", "errors")]
     return (
         f'<a href="#{_anchor(place)}">{escape(scenario.name)}</a>',
+        _badge(scenario),
         f"{scenario.users:,}",
         *told,
-        _badge(scenario),
     )
 
 
 def _scenario(scenario: Scenario, name: str, earlier: Scenario | None) -> Iterator[str]:
     yield f'<section id="{name}"><div class="head"><h2>{escape(scenario.name)}</h2>{_badge(scenario)}</div>'
-    yield f'<p>{escape(scenario.description)}</p><p class="soft">{escape(telling.asked(scenario))}</p>'
+    asked = escape(telling.asked(scenario)).replace(" %", "\u00a0%")
+    yield f'<p>{escape(scenario.description)}</p><p class="soft">{asked}</p>'
     if scenario.invalid is not None:
         why = f"{scenario.invalid} The figures say more of the generator than of the service."
         yield _banner("invalid", "INVALID RUN", why)
@@ -73,9 +74,8 @@ def _scenario(scenario: Scenario, name: str, earlier: Scenario | None) -> Iterat
     yield f'<dl class="tiles">{tiles}</dl>'
     if scenario.targets:
         yield "<h3>Targets</h3>"
-        yield _table(
-            ("target", "measured", "bound", "", "", "verdict"), map(_target, telling.targets(scenario)), figures=(1, 2)
-        )
+        head = ("target", "verdict", "measured", "bound", "", "")
+        yield _table(head, map(_target, telling.targets(scenario)), figures=(2, 3), extra=(4, 5))
     if told := telling.breaking(scenario):
         yield _banner("warn" if scenario.breaking_point else "met", told)
     if scenario.stages:
@@ -99,17 +99,17 @@ def _target(target: Target) -> tuple[str, ...]:
     why = f'<br><span class="soft">{escape(target.why)}</span>' if target.why else ""
     return (
         escape(target.name),
+        f"{_verdict_badge(target)}{why}",
         escape(measured(target)),
         escape(bound(target)),
         _bar(target),
         escape(telling.room(target)),
-        f"{_verdict_badge(target)}{why}",
     )
 
 
 def _bar(target: Target) -> str:
     """What was measured beside its bound, where the one can be drawn as a part of the other."""
-    if target.measured is None or not telling.is_share(target):
+    if target.measured is None or target.verdict == "not_judged" or not telling.is_share(target):
         return ""
     at = BAR_WIDTH * 3 / 4
     width = min(BAR_WIDTH, at * max(0.0, target.measured) / target.bound)
@@ -219,10 +219,12 @@ def _facts(title: str, values: Mapping[str, str] | None) -> str:
     return f"<div><h3>{escape(title)}</h3>{_table(('name', 'value'), rows)}</div>"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], figures: Iterable[int] = ()) -> str:
-    """rows: cells as HTML.  figures: the columns that are set to the right."""
-    right = set(figures)
-    kinds = [' class="figure"' if place in right else "" for place in range(len(head))]
+def _table(
+    head: Sequence[str], rows: Iterable[Sequence[str]], figures: Iterable[int] = (), extra: Iterable[int] = ()
+) -> str:
+    """rows: cells as HTML.  figures: the columns that are set to the right.  extra: those that a phone does without."""
+    tones = dict.fromkeys(figures, ' class="figure"') | dict.fromkeys(extra, ' class="extra"')
+    kinds = [tones.get(place, "") for place in range(len(head))]
     columns = "".join(f'<th scope="col"{kind}>{escape(name)}</th>' for kind, name in zip(kinds, head, strict=True))
     body = "".join(
         "<tr>" + "".join(f"<td{kind}>{cell}</td>" for kind, cell in zip(kinds, row, strict=True)) + "</tr>" for row in rows
