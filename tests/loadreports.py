@@ -6,6 +6,8 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from msgspec import structs
+
 from app.loadtest.results import (
     Environment,
     Fault,
@@ -28,7 +30,9 @@ Users = Callable[[int], int]
 Slowness = Callable[[int], float]
 
 
-def environment(at: str = "2026-11-26T09:30:00Z", *, is_told: bool = True, commit: str | None = "4f1c22a") -> Environment:
+def environment(
+    at: str = "2026-11-26T09:30:00Z", *, is_told: bool = True, commit: str | None = "4f1c22a"
+) -> Environment:
     service = {"version": "1.0.0", "workers": "1", "database": "PostgreSQL 18.1", "redis": "Valkey 9.1"}
     return Environment(
         at=at,
@@ -54,10 +58,14 @@ def percentiles(times: Sequence[float], each: int) -> Percentiles:
         return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 3)
 
     mean = round(sum(ordered) / len(ordered), 3)
-    return Percentiles(each * len(ordered), mean, of(0.5), of(0.9), of(0.95), of(0.99), of(0.999), round(ordered[-1], 3))
+    return Percentiles(
+        each * len(ordered), mean, of(0.5), of(0.9), of(0.95), of(0.99), of(0.999), round(ordered[-1], 3)
+    )
 
 
-def judged(name: str, unit: str, bound: float, measured: float | None, *, at_most: bool = True, why: str = "") -> Target:
+def judged(
+    name: str, unit: str, bound: float, measured: float | None, *, at_most: bool = True, why: str = ""
+) -> Target:
     if measured is None or why:
         return Target(name, unit, bound, measured, at_most, "not_judged", why)
     is_met = measured <= bound if at_most else measured >= bound
@@ -159,7 +167,9 @@ def targets(latency: Percentiles, per_second: float, intended: int, errors: int)
     ]
 
 
-def report(*scenarios: Scenario, at: str = "2026-11-26T09:30:00Z", is_told: bool = True, commit: str = "4f1c22a") -> Report:
+def report(
+    *scenarios: Scenario, at: str = "2026-11-26T09:30:00Z", is_told: bool = True, commit: str = "4f1c22a"
+) -> Report:
     verdicts = {target.verdict for one in scenarios for target in one.targets}
     verdict: Verdict = "missed" if "missed" in verdicts else "met" if "met" in verdicts else "not_judged"
     return Report(environment(at, is_told=is_told, commit=commit), list(scenarios), verdict)
@@ -229,6 +239,4 @@ def empty() -> Scenario:
 
 
 def replaced(made: Scenario, **changes: object) -> Scenario:
-    import msgspec
-
-    return msgspec.structs.replace(made, **changes)
+    return structs.replace(made, **changes)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from app.loadtest.figures import UNKNOWN
 from app.loadtest.scales import Axis
 
 SIZE = 1000
@@ -46,7 +47,7 @@ class Level(NamedTuple):
 
 class Chart(NamedTuple):
     """name: makes its ids.  at: where on `x` the values are, ascending.  moments: the same as text.  text: of a value.
-    bars: instead of lines.  filled: the area below the first line is.  told: how to read it.  note: what is written across it."""
+    bars: instead of lines.  filled: below the first line.  told: how to read it.  note: written across it."""
 
     name: str
     title: str
@@ -71,9 +72,8 @@ def drawn(chart: Chart) -> str:
 
 def absent(title: str, why: str) -> str:
     """What stands where there is nothing to draw."""
-    return (
-        f'<figure class="chart"><figcaption><b>{escape(title)}</b></figcaption><p class="absent">{escape(why)}</p></figure>'
-    )
+    caption = f"<figcaption><b>{escape(title)}</b></figcaption>"
+    return f'<figure class="chart">{caption}<p class="absent">{escape(why)}</p></figure>'
 
 
 def _figure(chart: Chart) -> Iterator[str]:
@@ -124,8 +124,8 @@ def _described(chart: Chart) -> str:
 
 
 def _extent(chart: Chart, span: Span) -> str:
-    start = f"{chart.x.place(span.start):.0%}"
-    return f"at {start} of the width" if span.start == span.end else f"{start} to {chart.x.place(span.end):.0%} of the width"
+    start, end = (f"{chart.x.place(at):.0%}" for at in (span.start, span.end))
+    return f"at {start} of the width" if start == end else f"{start} to {end} of the width"
 
 
 def _grid(chart: Chart) -> Iterator[str]:
@@ -202,7 +202,7 @@ def _points(chart: Chart) -> dict[str, object]:
         "at": [round(chart.x.place(at), 4) for at in chart.at],
         "moments": chart.moments,
         "lines": [
-            [line.name, line.tone, ["–" if value is None else chart.text(value) for value in line.values]]
+            [line.name, line.tone, [UNKNOWN if value is None else chart.text(value) for value in line.values]]
             for line in chart.lines
         ],
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
-from app.loadtest.figures import duration, memory, milliseconds, number, percent
+from app.loadtest.figures import UNKNOWN, duration, memory, milliseconds, number, percent
 from app.loadtest.results import Environment, Percentiles, Report, Scenario, Second
 
 NOISE = 0.05
@@ -71,7 +71,7 @@ def missing(now: Report, earlier: Report) -> list[str]:
 
 
 def _pair(figure: _Figure, before: float | None, after: float | None) -> Pair:
-    texts = ["–" if value is None else figure.text(value) for value in (before, after)]
+    texts = [UNKNOWN if value is None else figure.text(value) for value in (before, after)]
     if before is None or after is None:
         return Pair(figure.name, texts[0], texts[1], None, "unknown")
     if before == after:
@@ -139,7 +139,7 @@ def _facts(environment: Environment) -> dict[str, str]:
         "cores": str(environment.cores),
         "Python": environment.python,
         "generator": environment.generator_version,
-        "commit": environment.commit or "–",
+        "commit": environment.commit or UNKNOWN,
     }
 
 
@@ -150,6 +150,6 @@ def _asked(scenario: Scenario) -> dict[str, str]:
 
 def _differing(prefix: str, earlier: dict[str, str], now: dict[str, str]) -> Iterator[Difference]:
     for name in sorted({*earlier, *now}):
-        before, after = earlier.get(name, "–"), now.get(name, "–")
+        before, after = earlier.get(name, UNKNOWN), now.get(name, UNKNOWN)
         if before != after:
             yield Difference(prefix + name, before, after)

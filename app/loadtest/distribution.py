@@ -84,8 +84,8 @@ def _bars(scenario: Scenario, name: str) -> str:
     lines = [Line("of the answers", "blue", [100 * shares[place] / total for place in places])]
     y = linear([value or 0.0 for value in lines[0].values], percent)
     told = "share of all answers by latency, logarithmic"
-    chart = Chart(f"{name}-histogram", "Distribution of latency", told, logarithmic(ends, milliseconds, 0.9), y, at, moments,
-                  lines, percent)  # fmt: skip
+    x = logarithmic(ends, milliseconds, 0.9)
+    chart = Chart(f"{name}-histogram", "Distribution of latency", told, x, y, at, moments, lines, percent)
     return drawn(chart._replace(spans=_typical(scenario), bars=True))
 
 
@@ -97,5 +97,3 @@ def _typical(scenario: Scenario) -> list[Span]:
         if value > 0 and (not spans or value > spans[-1].start * 2):
             spans.append(Span(value, value, named(field), "stage"))
     return spans
-
-

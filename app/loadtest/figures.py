@@ -7,6 +7,9 @@ from math import floor, log10
 from app.loadtest.results import Target
 
 DIGITS = 3
+UNKNOWN = "\u2013"
+"""What stands for a figure that is not there."""
+TIMES = "\u00d7"
 MOST_DIGITS = 15
 
 
@@ -62,7 +65,7 @@ def clock(value_s: float) -> str:
 def ratio(value: float) -> str:
     """How many times as much. What is not 1 is not shown as 1."""
     text = number(value, 3 if value >= 1 else 2)
-    return f"{number(value, 4) if text == '1' else text} ×"
+    return f"{number(value, 4) if text == '1' else text} {TIMES}"
 
 
 def of_unit(value: float, unit: str, digits: int = DIGITS) -> str:
@@ -89,7 +92,7 @@ def measured(target: Target) -> str:
     """What was measured for a target, with as many digits as show on which side of the bound it is."""
     value = target.measured
     if value is None:
-        return "–"
+        return UNKNOWN
     digits = DIGITS
     while digits < MOST_DIGITS and _side(float(f"{value:.{digits}g}"), target.bound) != _side(value, target.bound):
         digits += 1

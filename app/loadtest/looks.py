@@ -104,7 +104,8 @@ font-size:.8rem;line-height:1.45;white-space:nowrap;font-variant-numeric:tabular
 .bar line{stroke:var(--ink);stroke-width:2}
 @media(max-width:56rem){.charts{grid-template-columns:minmax(0,1fr)}}
 @media(max-width:40rem){body{padding-top:1.2rem}h1{font-size:1.55rem}.field{margin-left:3.6rem;height:170px}
-.tiles{grid-template-columns:repeat(2,minmax(0,1fr))}th,td{padding-right:.8rem}.extra{display:none}}
+.tiles{grid-template-columns:repeat(2,minmax(0,1fr))}th,td{padding-right:.8rem}.extra{display:none}
+.few td.figure{white-space:normal}}
 @media print{figure,tr{break-inside:avoid}.over,.tip{display:none}}
 """
 
@@ -113,7 +114,7 @@ for (const figure of document.querySelectorAll("figure.chart")) {
   const source = figure.querySelector("script");
   if (!source) continue;
   const {at, moments, lines} = JSON.parse(source.textContent);
-  const over = figure.querySelector(".over"), tip = figure.querySelector(".tip"), cursor = figure.querySelector(".cursor");
+  const [over, tip, cursor] = [".over", ".tip", ".cursor"].map(name => figure.querySelector(name));
   let shown = -1;
   function add(parent, name, text) {
     const element = document.createElement(name);

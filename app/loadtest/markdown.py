@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from app.loadtest import telling
 from app.loadtest.comparison import counterpart, differences, missing, pairs
-from app.loadtest.figures import bound, clock, measured, milliseconds
+from app.loadtest.figures import UNKNOWN, bound, clock, measured, milliseconds
 from app.loadtest.results import Report, Scenario, Stage
 
 
@@ -50,17 +50,17 @@ def _scenario(scenario: Scenario, earlier: Scenario | None) -> Iterator[str]:
     yield f"{_plain(scenario.description)}\n"
     yield f"{_plain(telling.asked(scenario))}\n"
     if scenario.invalid is not None:
-        yield f"> **INVALID RUN.** {_plain(scenario.invalid)} The figures say more of the generator than of the service.\n"
+        yield f"> **INVALID RUN.** {_plain(scenario.invalid)} {telling.OF_THE_GENERATOR}\n"
     if scenario.stopped_by:
         yield f"> **Stopped by this machine, not by the service.** {_plain(scenario.stopped_by)}\n"
     if told := telling.breaking(scenario):
         yield f"**{told}**\n"
     if scenario.targets:
         rows = (
-            (t.name, measured(t), bound(t), telling.room(t), f"{telling.SIGNS[t.verdict]} {telling.WORDS[t.verdict]}", t.why)
+            (t.name, telling.sign_and_words(t), measured(t), bound(t), telling.room(t), t.why)
             for t in telling.targets(scenario)
         )
-        yield _table(("target", "measured", "bound", "share", "verdict", "why"), rows, figures=(1, 2, 3))
+        yield _table(("target", "verdict", "measured", "bound", "share", "why"), rows, figures=(2, 3, 4))
     names, values = zip(*telling.headline(scenario), strict=True)
     yield _table(names, [values], figures=range(len(names)))
     if scenario.stages:
@@ -70,7 +70,8 @@ def _scenario(scenario: Scenario, earlier: Scenario | None) -> Iterator[str]:
         yield _table(("users", "from", "to", *judged, "stopped by"), stages, figures=range(3 + len(judged)))
     if scenario.faults:
         yield "### Faults\n"
-        yield _table(("fault", "set at", "removed at", "recovered after"), telling.fault_rows(scenario), figures=(1, 2, 3))
+        head = ("fault", "set at", "removed at", "recovered after")
+        yield _table(head, telling.fault_rows(scenario), figures=(1, 2, 3))
     if scenario.routes:
         yield "### By kind of request\n"
         yield _table(
@@ -86,18 +87,21 @@ def _scenario(scenario: Scenario, earlier: Scenario | None) -> Iterator[str]:
 
 
 def _stage(stage: Stage, names: Sequence[str]) -> tuple[str, ...]:
-    by_name = {target.name: target for target in stage.targets}
-    cells = [
-        f"{measured(by_name[name])} {telling.SIGNS[by_name[name].verdict]}" if name in by_name else "–" for name in names
-    ]
-    return f"{stage.users:,}", clock(stage.started_s), clock(stage.ended_s), *cells, stage.stopped_by or ""
+    cells = {target.name: f"{measured(target)} {telling.SIGNS[target.verdict]}" for target in stage.targets}
+    return (
+        f"{stage.users:,}",
+        clock(stage.started_s),
+        clock(stage.ended_s),
+        *(cells.get(name, UNKNOWN) for name in names),
+        stage.stopped_by or "",
+    )
 
 
 def _routes(scenario: Scenario) -> Iterator[tuple[str, ...]]:
     for route in scenario.routes:
         latency = route.latency
         times = (latency.mean, latency.p50, latency.p95, latency.p99, latency.most)
-        told = [milliseconds(value) if latency.count else "–" for value in times]
+        told = [milliseconds(value) if latency.count else UNKNOWN for value in times]
         counts = telling.statuses(route.statuses), telling.statuses(route.errors)
         yield route.kind, f"{latency.count:,}", telling.share(route, scenario), *told, *counts
 

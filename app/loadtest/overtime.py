@@ -67,7 +67,8 @@ def charts(scenario: Scenario, name: str) -> Iterator[str]:
 
 def marks(scenario: Scenario) -> list[Span]:
     """What happened when: stages, faults, and the time that the service took to recover from these."""
-    spans = [Span(s.started_s, s.started_s, f"{s.users:,}", "stage") for s in scenario.stages if s.ended_s > s.started_s]
+    begun = [stage for stage in scenario.stages if stage.ended_s > stage.started_s]
+    spans = [Span(stage.started_s, stage.started_s, f"{stage.users:,}", "stage") for stage in begun]
     for fault in scenario.faults:
         spans.append(Span(fault.set_s, fault.removed_s, fault.name, "fault"))
         if fault.recovered_after_s:
@@ -186,7 +187,7 @@ def bounds(scenario: Scenario) -> list[Level]:
     return [
         Level(target.bound, f"{target.name} {bound(target)}")
         for target in scenario.targets
-        if target.unit == "ms" and target.bound > 0 and (percentile := percentile_of(target.name)) and percentile in drawn_too
+        if target.unit == "ms" and target.bound > 0 and percentile_of(target.name) in drawn_too
     ]
 
 

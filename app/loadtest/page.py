@@ -9,7 +9,7 @@ from html import escape
 
 from app.loadtest import distribution, overtime, telling
 from app.loadtest.comparison import Pair, counterpart, differences, missing, pairs
-from app.loadtest.figures import bound, clock, measured, milliseconds
+from app.loadtest.figures import UNKNOWN, bound, clock, measured, milliseconds
 from app.loadtest.looks import SCRIPT, STYLE
 from app.loadtest.results import Report, Route, Scenario, Stage, Target
 
@@ -66,7 +66,7 @@ def _scenario(scenario: Scenario, name: str, earlier: Scenario | None) -> Iterat
     asked = escape(telling.asked(scenario)).replace(" %", "\u00a0%")
     yield f'<p>{escape(scenario.description)}</p><p class="soft">{asked}</p>'
     if scenario.invalid is not None:
-        why = f"{scenario.invalid} The figures say more of the generator than of the service."
+        why = f"{scenario.invalid} {telling.OF_THE_GENERATOR}"
         yield _banner("invalid", "INVALID RUN", why)
     if scenario.stopped_by:
         yield _banner("warn", "Stopped by this machine, not by the service", scenario.stopped_by)
@@ -74,8 +74,8 @@ def _scenario(scenario: Scenario, name: str, earlier: Scenario | None) -> Iterat
     yield f'<dl class="tiles">{tiles}</dl>'
     if scenario.targets:
         yield "<h3>Targets</h3>"
-        head = ("target", "verdict", "measured", "bound", "", "")
-        yield _table(head, map(_target, telling.targets(scenario)), figures=(2, 3), extra=(4, 5))
+        columns = ("target", "verdict", "measured", "bound", "", "")
+        yield _table(columns, map(_target, telling.targets(scenario)), figures=(2, 3), extra=(4, 5))
     if told := telling.breaking(scenario):
         yield _banner("warn" if scenario.breaking_point else "met", told)
     if scenario.stages:
@@ -87,8 +87,8 @@ def _scenario(scenario: Scenario, name: str, earlier: Scenario | None) -> Iterat
     yield f"{''.join(distribution.charts(scenario, name, earlier))}</div>"
     if scenario.routes:
         yield "<h3>By kind of request</h3>"
-        head = ("kind", "answers", "share", "mean", "p50", "p95", "p99", "slowest", "statuses", "errors")
-        yield _table(head, (_route(route, scenario) for route in scenario.routes), figures=range(1, 8))
+        kinds = ("kind", "answers", "share", "mean", "p50", "p95", "p99", "slowest", "statuses", "errors")
+        yield _table(kinds, (_route(route, scenario) for route in scenario.routes), figures=range(1, 8))
     if earlier:
         yield "<h3>Compared with the earlier run</h3>"
         yield _compared(pairs(scenario, earlier))
@@ -135,7 +135,7 @@ def _cells(stage: Stage, names: Sequence[str]) -> Iterator[str]:
     for name in names:
         target = by_name.get(name)
         if target is None:
-            yield "–"
+            yield UNKNOWN
             continue
         text = f"{escape(measured(target))} {telling.SIGNS[target.verdict]}"
         yield f'<strong class="badge missed">{text}</strong>' if target.verdict == "missed" else text
@@ -163,7 +163,7 @@ def _key(scenario: Scenario) -> Iterator[str]:
 def _route(route: Route, scenario: Scenario) -> tuple[str, ...]:
     latency = route.latency
     times = (latency.mean, latency.p50, latency.p95, latency.p99, latency.most)
-    told = [milliseconds(value) if latency.count else "–" for value in times]
+    told = [milliseconds(value) if latency.count else UNKNOWN for value in times]
     counts = telling.statuses(route.statuses), telling.statuses(route.errors)
     return (
         escape(route.kind),
@@ -220,16 +220,16 @@ def _facts(title: str, values: Mapping[str, str] | None) -> str:
 
 
 def _table(
-    head: Sequence[str], rows: Iterable[Sequence[str]], figures: Iterable[int] = (), extra: Iterable[int] = ()
+    head: Sequence[str], rows: Iterable[Sequence[str]], figures: Iterable[int] = (), extra: Sequence[int] = ()
 ) -> str:
     """rows: cells as HTML.  figures: the columns that are set to the right.  extra: those that a phone does without."""
     tones = dict.fromkeys(figures, ' class="figure"') | dict.fromkeys(extra, ' class="extra"')
     kinds = [tones.get(place, "") for place in range(len(head))]
     columns = "".join(f'<th scope="col"{kind}>{escape(name)}</th>' for kind, name in zip(kinds, head, strict=True))
-    body = "".join(
-        "<tr>" + "".join(f"<td{kind}>{cell}</td>" for kind, cell in zip(kinds, row, strict=True)) + "</tr>" for row in rows
-    )
-    return f'<div class="table"><table><thead><tr>{columns}</tr></thead><tbody>{body}</tbody></table></div>'
+    cells = ("".join(f"<td{kind}>{cell}</td>" for kind, cell in zip(kinds, row, strict=True)) for row in rows)
+    body = "".join(f"<tr>{row}</tr>" for row in cells)
+    size = "table few" if extra else "table"
+    return f'<div class="{size}"><table><thead><tr>{columns}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def _banner(tone: str, say: str, more: str = "") -> str:
@@ -245,7 +245,7 @@ def _badge(scenario: Scenario) -> str:
 
 
 def _verdict_badge(target: Target) -> str:
-    return f'<span class="badge {target.verdict}">{telling.SIGNS[target.verdict]} {telling.WORDS[target.verdict]}</span>'
+    return f'<span class="badge {target.verdict}">{telling.sign_and_words(target)}</span>'
 
 
 def _anchor(place: int) -> str:

@@ -42,8 +42,7 @@ def read(path: Path) -> Report:
         raise ReportUnreadable(f"{path} cannot be read: {error.strerror}") from None
     except msgspec.ValidationError as error:
         raise ReportUnreadable(
-            f"{path} is JSON, but no load test's report: {error}; name the {NAME} of a run, written by this version or an "
-            "earlier one"
+            f"{path} is JSON, but no load test's report: {error}; name the {NAME} of a run, of no later version"
         ) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ReportUnreadable(f"{path} is not JSON, or was cut off: {error}; name the {NAME} of a run") from None

@@ -31,7 +31,7 @@ class Axis(NamedTuple):
 
 
 def linear(values: Iterable[float], text: Text = number, at_least: float = 0.0, *, whole: bool = False) -> Axis:
-    """From 0 to a round number above all values. at_least: what it reaches in any case.  whole: no tick between units."""
+    """From 0 to a round number above all values. at_least: reached in any case.  whole: no tick between units."""
     most = max([*values, at_least]) or 1.0
     rough = most / 4
     power = 10.0 ** floor(log10(rough))

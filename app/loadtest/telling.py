@@ -8,12 +8,13 @@ from typing import Final
 from msgspec import structs
 
 from app.loadtest.comparison import Pair
-from app.loadtest.figures import clock, duration, milliseconds, number, percent, ratio
+from app.loadtest.figures import UNKNOWN, clock, duration, milliseconds, number, percent, ratio
 from app.loadtest.results import Environment, Fault, Report, Route, Scenario, Target, Verdict
 
 WORDS: Final[dict[Verdict, str]] = {"met": "met", "missed": "missed", "not_judged": "not judged"}
-SIGNS: Final[dict[Verdict, str]] = {"met": "✓", "missed": "✗", "not_judged": "–"}
-CHANGES: Final = {"better": "better", "worse": "worse", "same": "as before", "unknown": "–"}
+SIGNS: Final[dict[Verdict, str]] = {"met": "✓", "missed": "✗", "not_judged": UNKNOWN}
+OF_THE_GENERATOR: Final = "The figures say more of the generator than of the service."
+CHANGES: Final = {"better": "better", "worse": "worse", "same": "as before", "unknown": UNKNOWN}
 
 
 def of_all(report: Report) -> str:
@@ -23,11 +24,12 @@ def of_all(report: Report) -> str:
     valid = [scenario for scenario in report.scenarios if scenario.invalid is None]
     judged = [target for scenario in valid for target in scenario.targets if target.verdict != "not_judged"]
     missed = sum(target.verdict == "missed" for target in judged)
+    scenarios = counted(len(valid), "scenario")
     match report.verdict:
         case "met":
-            told = f"Met: all {counted(len(judged), 'target')} that could be judged, in {counted(len(valid), 'scenario')}."
+            told = f"Met: all {counted(len(judged), 'target')} that could be judged, in {scenarios}."
         case "missed":
-            told = f"Missed: {missed} of {counted(len(judged), 'target')}, in {counted(len(valid), 'scenario')}."
+            told = f"Missed: {missed} of {counted(len(judged), 'target')}, in {scenarios}."
         case _:
             told = "Not judged: no target could be."
     left_out = len(report.scenarios) - len(valid)
@@ -38,9 +40,8 @@ def targets(scenario: Scenario) -> list[Target]:
     """The targets of a scenario, none of them judged where it is invalid."""
     if scenario.invalid is None:
         return scenario.targets
-    return [
-        structs.replace(target, verdict="not_judged", why=target.why or "the run is invalid") for target in scenario.targets
-    ]
+    why = "the run is invalid"
+    return [structs.replace(target, verdict="not_judged", why=target.why or why) for target in scenario.targets]
 
 
 def invalid(report: Report) -> list[Scenario]:
@@ -61,6 +62,11 @@ def verdict_words(scenario: Scenario) -> str:
     return "invalid" if scenario.invalid is not None else WORDS[verdict_of(scenario)]
 
 
+def sign_and_words(target: Target) -> str:
+    """The verdict of a target."""
+    return f"{SIGNS[target.verdict]} {WORDS[target.verdict]}"
+
+
 def asked(scenario: Scenario) -> str:
     """Who asked for what, when, and for how long."""
     mix = ", ".join(f"{kind} {percent(100 * share)}" for kind, share in scenario.mix.items())
@@ -71,7 +77,7 @@ def asked(scenario: Scenario) -> str:
 def errors(scenario: Scenario) -> str:
     """How many requests failed, and which share of all."""
     if not scenario.intended:
-        return "–"
+        return UNKNOWN
     share = percent(100 * scenario.errors / scenario.intended)
     return f"{scenario.errors:,} ({share})" if scenario.errors else "none"
 
@@ -126,7 +132,7 @@ def statuses(counts: dict[str, int]) -> str:
 def share(route: Route, scenario: Scenario) -> str:
     """The share of a kind in all answers."""
     total = sum(one.latency.count for one in scenario.routes)
-    return percent(100 * route.latency.count / total) if total else "–"
+    return percent(100 * route.latency.count / total) if total else UNKNOWN
 
 
 def fault_rows(scenario: Scenario) -> Iterator[tuple[str, str, str, str]]:
@@ -138,15 +144,20 @@ def fault_rows(scenario: Scenario) -> Iterator[tuple[str, str, str, str]]:
 def headline(scenario: Scenario) -> list[tuple[str, str]]:
     """The figures that are asked for first."""
     latency = scenario.latency
-    known = [(name, milliseconds(value) if latency.count else "–") for name, value in (
-        ("mean", latency.mean), ("p50", latency.p50), ("p95", latency.p95), ("p99", latency.p99), ("slowest", latency.most)
-    )]  # fmt: skip
+    times = {
+        "mean": latency.mean,
+        "p50": latency.p50,
+        "p95": latency.p95,
+        "p99": latency.p99,
+        "slowest": latency.most,
+    }
+    known = [(name, milliseconds(value) if latency.count else UNKNOWN) for name, value in times.items()]
     return [("requests/s", number(scenario.per_second, 4)), *known, ("errors", errors(scenario))]
 
 
 def ratio_text(pair: Pair) -> str:
     """A ratio, or what stands for it."""
-    return "–" if pair.ratio is None else ratio(pair.ratio)
+    return UNKNOWN if pair.ratio is None else ratio(pair.ratio)
 
 
 def facts(environment: Environment) -> list[tuple[str, str]]:
