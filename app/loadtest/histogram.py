@@ -37,7 +37,7 @@ class Histogram:
 
     def add(self, value_us: int) -> None:
         """Count a time, 0 or more."""
-        # PERF: tests/../benchmarks/loadtest.py: one of these for each answer.
+        # PERF: benchmarks/loadtest.py. One of these for each answer.
         shift = value_us.bit_length() - 8
         if shift <= 0:
             self._counts[value_us] += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Mapping
 from itertools import accumulate
@@ -62,7 +63,7 @@ class ServiceMix:
         self._bounds = tuple(accumulate(shares.values()))
         self._profiles = Profiles(f"{run}-{seed}", seed)
         self._made = 0
-        self._run = f"{run}-{seed}"
+        self._run = f"{run}-{seed}".encode()
         self._bodies: deque[bytes] = deque(maxlen=REMEMBERED)
         self._paths: deque[bytes] = deque(maxlen=REMEMBERED)
         self._common = f"Host: {host}\r\nUser-Agent: kyb-loadtest\r\nAccept: */*\r\n".encode()
@@ -72,10 +73,7 @@ class ServiceMix:
 
     def ask(self) -> Ask:
         """The next request."""
-        chance = self._chance.random()
-        for kind, bound in zip(self._kinds, self._bounds, strict=True):
-            if chance < bound:
-                break
+        kind = self._kinds[min(bisect_right(self._bounds, self._chance.random()), len(self._kinds) - 1)]
         if kind == "health":
             return self._health
         if kind == "read" and self._paths:
@@ -101,10 +99,8 @@ class ServiceMix:
 
     def _posted(self, path: bytes, body: bytes) -> bytes:
         self._made += 1
-        return (
-            b"POST %b HTTP/1.1\r\n%bContent-Type: application/json\r\nIdempotency-Key: %b-%d\r\nContent-Length: %d\r\n\r\n%b"
-            % (path, self._common, self._run.encode(), self._made, len(body), body)
-        )
+        own = b"Content-Type: application/json\r\nIdempotency-Key: %b-%d\r\n" % (self._run, self._made)
+        return b"POST %b HTTP/1.1\r\n%b%bContent-Length: %d\r\n\r\n%b" % (path, self._common, own, len(body), body)
 
 
 def described(given: Mapping[str, float]) -> str:

@@ -6,7 +6,9 @@ import asyncio
 import gc
 import os
 import resource
+import signal
 import time
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -21,6 +23,9 @@ from app.loadtest.users import Crowd, Tally
 SETTLED_S = 1
 """How long after its end a second is told: most answers are in by then, and the rest follow as further tallies."""
 RESIZE_S = 0.01
+ALL = 1 << 40
+CONNECTED_WITHIN_S = 30.0
+"""Then it begins with the connections that there are."""
 
 
 class Point(Struct, frozen=True, array_like=True):
@@ -31,9 +36,10 @@ class Point(Struct, frozen=True, array_like=True):
 
 
 class Orders(Struct, frozen=True):
-    """What one process has to do. share: of the users, and `first` whether rounding goes up.
+    """What one process has to do.
 
-    begun: when the first second begins, time.monotonic() of the machine.
+    host, port: to connect to.  shares: of the kinds of requests.  run: text that makes the ids of a run its own.
+    number: of this process, from 0.  points: of the users of all processes.  The rest is of users.Crowd.
     """
 
     host: str
@@ -66,6 +72,7 @@ class Told(Struct, array_like=True):
     cpu_s: float
 
 
+CONNECTED = b"connected"
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -87,10 +94,13 @@ def mine(users: float, number: int, processes: int) -> int:
 
 
 def generate(orders: Orders, pipe: Connection) -> None:
-    """Run until the last point, then tell of the end. The pipe is told `Told`, and b"" at the end.
+    """Run until the last point, or until told to stop. The pipe is told CONNECTED, each `Told`, and b"" at the end.
 
-    It waits for the moment to begin: the parent sends time.monotonic() once all processes are connected.
+    Once all processes are connected the parent sends the moment to begin, of time.monotonic(); whatever it sends after
+    that is the order to stop.
     """
+    # Ctrl-C is the parent's.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit[1], limit[1]))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -110,26 +120,26 @@ async def _generate(orders: Orders, pipe: Connection) -> None:
     )
     points = orders.points
     end_s = points[-1].at_s
-    if not orders.flat_out:
-        crowd.resize(mine(points[0].users, orders.number, orders.processes))
-        await crowd.connected()
+    crowd.resize(mine(points[0].users, orders.number, orders.processes))
+    with suppress(TimeoutError):
+        async with asyncio.timeout(CONNECTED_WITHIN_S):
+            await crowd.connected()
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000)
-    pipe.send_bytes(b"connected")
+    pipe.send_bytes(CONNECTED)
     begun = await asyncio.to_thread(pipe.recv)
-    while time.monotonic() < begun:
-        await asyncio.sleep(max(0.0, begun - time.monotonic()))
+    await asyncio.sleep(begun - time.monotonic())
     crowd.start(begun)
     told = 0
-    while (at_s := time.monotonic() - begun) < end_s:
+    while (at_s := time.monotonic() - begun) < end_s and not pipe.poll():
         crowd.resize(mine(users_at(points, at_s), orders.number, orders.processes))
         if at_s - told >= 1 + SETTLED_S:
             told += 1
             _tell(pipe, orders, crowd, told)
         await asyncio.sleep(RESIZE_S)
     await crowd.stop()
-    _tell(pipe, orders, crowd, int(end_s) + int(orders.longest_s) + 2)
+    _tell(pipe, orders, crowd, ALL)
     pipe.send_bytes(b"")
 
 

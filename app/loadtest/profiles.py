@@ -15,9 +15,9 @@ COUNTRIES = ("DE", "FR", "PL", "GB", "US", "LU", "CH", "SG", "NL", "IT", "ES", "
 CODES = ("46.90", "62.01", "25.11", "70.22", "49.41", "68.20", "47.91", "64.19", "10.71", "41.20")
 FORMS = {"DE": "GmbH", "FR": "SARL", "PL": "sp. z o.o.", "GB": "Ltd", "US": "Inc.", "LU": "S.A.", "NL": "B.V."}
 CHANNELS = ("face_to_face", "remote_verified", "remote", "intermediary")
-STARTS = "B D F G H K L M N P R S T V Br Kl St Tr Gr Pl".split()
-MIDDLES = "a e i o u au ei ia or an en al".split()
-ENDS = "nt rk lm sk nd ld rn st x v ra no ta li".split()
+STARTS = ["B", "D", "F", "G", "H", "K", "L", "M", "N", "P", "R", "S", "T", "V", "Br", "Kl", "St", "Tr", "Gr", "Pl"]
+MIDDLES = ["a", "e", "i", "o", "u", "au", "ei", "ia", "or", "an", "en", "al"]
+ENDS = ["nt", "rk", "lm", "sk", "nd", "ld", "rn", "st", "x", "v", "ra", "no", "ta", "li"]
 _NAME = "@name@"
 _ID = "@id@"
 

@@ -41,10 +41,10 @@ class Percentiles(Struct, frozen=True):
 class Second(Struct, frozen=True):
     """One second by intended moments. at_s: from the start of the scenario.
 
-    users, connections: at its end.  intended, answered, errors: requests; an error is a status of 500 and above, a lost
-    connection, or an answer that came too late or never.  latency: of those answered.  late_p99_ms: how late the
-    generator itself was.  generator_cpu: cores.  service_*: of the service's processes, None where /metrics is not to be
-    read: cores, bytes, seconds (p99 of event-loop lag).
+    users, connections: at its end.  intended, answered, errors: requests; an error is a status of 400 and above, a lost
+    connection, or an answer that came too late or never; answered is what was no error.  latency: of those answered.
+    late_p99_ms: how late the generator itself was.  generator_cpu: cores.  service_*: of the service's processes, None
+    where /metrics is not to be read: cores, bytes, seconds (p99 of event-loop lag).
     """
 
     at_s: int

@@ -6,7 +6,7 @@ import asyncio
 import errno
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 from app.loadtest.histogram import Histogram
 
@@ -15,8 +15,15 @@ GOLDEN = 0.6180339887498949
 """Multiples of it lie evenly within 0 to 1, however many there are."""
 SWEEP_S = 0.25
 """How often answers that take too long are given up."""
+SWEEPS = 16
+"""Parts of it, one after the other."""
 CONNECTING = 256
 """Connections that are being made at a time."""
+AGAIN_S = 0.1
+REFUSED = 400
+"""Statuses from here on are errors: nothing is asked that the service should refuse."""
+UNSENT = "unsent"
+"""The kind of what could not even be sent."""
 
 
 class Ask(NamedTuple):
@@ -53,8 +60,10 @@ class Tally:
         self.late = Histogram()
 
     def answered(self, kind: str, status: int, took_us: int) -> None:
-        """Count an answer."""
+        """Count an answer, and its time unless it is an error: refusing is quick, and would make the rest look so."""
         self.answers[kind, status] += 1
+        if status >= REFUSED:
+            return
         times = self.times.get(kind)
         if times is None:
             times = self.times[kind] = Histogram()
@@ -82,6 +91,16 @@ class User(asyncio.Protocol):
         """Whether nothing is due and nothing is waited for."""
         return not self._kind and not self._waiting
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection."""
+        return self._transport is not None
+
+    @property
+    def wants_connection(self) -> bool:
+        """Whether something is due that no connection is there for."""
+        return self._transport is None and bool(self._waiting)
+
     def intend(self, due: float) -> None:
         """A request is due. It is sent as soon as the one before it is answered."""
         if self._kind or self._transport is None:
@@ -99,33 +118,35 @@ class User(asyncio.Protocol):
         self._transport.write(ask.data)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._next()
+        self._transport = cast("asyncio.Transport", transport)
+        self._crowd.connections += 1
+        self.go_on()
 
     def data_received(self, data: bytes) -> None:
         if self._left > 0:
             self._left -= len(data)
-            if self._left <= 0:
-                self._answered()
+        elif not self._kind:
+            # Nothing was asked: the server's last words, such as 408, before it closes.
+            self._drop()
             return
-        if self._buffer:
-            data = self._buffer + data
-        end = data.find(b"\r\n\r\n")
-        if end < 0:
-            self._buffer = data
-            return
-        head = data[:end].lower()
-        at = head.find(b"\r\ncontent-length:")
-        if at < 0:
-            self._broken("answer without content-length")
-            return
-        stop = head.find(b"\r\n", at + 17)
-        length = int(head[at + 17 : stop if stop > 0 else end])
-        self._buffer = head
-        self._left = length - (len(data) - end - 4)
-        if self._left <= 0:
+        else:
+            if self._buffer:
+                data = self._buffer + data
+            end = data.find(b"\r\n\r\n")
+            if end < 0:
+                self._buffer = data
+                return
+            head = data[:end].lower()
+            try:
+                self._left = _length(head) - (len(data) - end - 4)
+            except ValueError as error:
+                self._broken(str(error))
+                return
+            self._buffer = head
+        if self._left == 0:
             self._answered()
+        elif self._left < 0:
+            self._broken("more than the answer")
 
     def _answered(self) -> None:
         crowd, head = self._crowd, self._buffer
@@ -137,20 +158,21 @@ class User(asyncio.Protocol):
         crowd.mix.told(kind, status, head)
         if b"\r\nconnection: close" in head:
             self._drop()
-        self._next()
+        self.go_on()
 
-    def _next(self) -> None:
+    def go_on(self) -> None:
+        """Do what is next: send what is due, or leave."""
         if self._waiting:
             if self._transport is None:
                 self._crowd.connect(self)
             else:
                 self._send(self._waiting.popleft())
-        elif self._crowd.flat_out and not self.leaves and self._transport is not None:
-            now = self._crowd.clock()
-            self._crowd.tally(now).intended += 1
-            self._send(now)
         elif self.leaves:
             self._drop()
+        elif self._crowd.is_flat_out:
+            now = self._crowd.clock()
+            self._crowd.tally(now).intended += 1
+            self.intend(now)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._transport is None:
@@ -159,7 +181,9 @@ class User(asyncio.Protocol):
         self._crowd.connections -= 1
         if self._kind:
             self._failed(_name(exc) if exc is not None else "closed before the answer")
-        self._next()
+        if self._waiting or self.leaves or not self._crowd.is_flat_out:
+            self.go_on()
+        # Else the crowd's next sweep does: where every connection is lost at once, there would be no end of new ones.
 
     def give_up(self, longest_s: float) -> None:
         """Count what takes too long as an error, and end its connection."""
@@ -167,13 +191,13 @@ class User(asyncio.Protocol):
         if self._kind and now - self._due > longest_s:
             self._broken("no answer in time")
         while self._waiting and now - self._waiting[0] > longest_s:
-            self._crowd.tally(self._waiting[0]).errors["", "not sent in time"] += 1
+            self._crowd.tally(self._waiting[0]).errors[UNSENT, "not sent in time"] += 1
             self._waiting.popleft()
 
     def refused(self, error: Exception) -> None:
         """Its connection could not be made: what is due fails."""
         for due in self._waiting:
-            self._crowd.tally(due).errors["", f"connect: {_name(error)}"] += 1
+            self._crowd.tally(due).errors[UNSENT, f"connect: {_name(error)}"] += 1
         self._waiting.clear()
 
     def leave(self) -> None:
@@ -185,7 +209,8 @@ class User(asyncio.Protocol):
     def _broken(self, why: str) -> None:
         self._failed(why)
         self._drop()
-        self._next()
+        if self._waiting or self.leaves:
+            self.go_on()
 
     def _failed(self, why: str) -> None:
         self._crowd.tally(self._due).errors[self._kind, why] += 1
@@ -204,7 +229,7 @@ class Crowd:
     target: host and port.  sources: local addresses in turn, none for the system's choice.  period_s: between the
     requests of a user.  flat_out: each sends again as soon as it was answered instead.  longest_s: an answer later than
     this is an error.  clock: seconds.
-    `late_s` is how late this process last came to what was due.
+    is_flat_out: whether users send again at once now, which they do from the start on.
     """
 
     def __init__(
@@ -220,8 +245,9 @@ class Crowd:
     ) -> None:
         self.mix = mix
         self.clock = clock
-        self.flat_out = flat_out
+        self.is_flat_out = False
         self.connections = 0
+        self._flat_out = flat_out
         self._target = target
         self._sources = sources
         self._longest_s = longest_s
@@ -233,6 +259,8 @@ class Crowd:
         self._begun = 0.0
         self._tick = 0
         self._made = 0
+        self._swept = 0
+        self._begun_connecting = 0
         self._connecting: set[User] = set()
         self._slots_free = asyncio.Semaphore(CONNECTING)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -261,20 +289,20 @@ class Crowd:
         """Begin to intend requests. begun: on the clock; seconds are counted from there."""
         self._begun = begun
         self._tick = 0
+        self.is_flat_out = self._flat_out
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(0, self._turn)
-        loop.call_later(SWEEP_S, self._sweep)
+        self._sweep()
 
     def resize(self, users: int) -> None:
-        """Have so many users: the youngest go first."""
+        """Have so many users. New ones connect at once; the youngest go first."""
         while len(self._users) < users:
             slot = int(self._made * GOLDEN % 1.0 * self._n_slots)
             self._made += 1
             user = User(self)
             self._slots[slot].append(user)
             self._users.append((user, slot))
-            if self.flat_out:
-                user.intend(self.clock())
+            self.connect(user)
         while len(self._users) > users:
             user, slot = self._users.pop()
             self._made -= 1
@@ -283,15 +311,13 @@ class Crowd:
             user.leave()
 
     async def connected(self) -> None:
-        """Have every user's connection made, or given up, before anything is intended."""
-        for user, _ in self._users:
-            self.connect(user)
+        """Wait until every user's connection is made, or given up."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 
     def connect(self, user: User) -> None:
-        """Make a user's connection, unless that is under way."""
-        if user in self._connecting:
+        """Make a user's connection, unless there is one or that is under way."""
+        if user in self._connecting or user.is_connected:
             return
         self._connecting.add(user)
         task = asyncio.get_running_loop().create_task(self._connect(user))
@@ -303,6 +329,7 @@ class Crowd:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self.is_flat_out = False
         everybody = [user for user, _ in self._users] + self._leaving
         for user in everybody:
             user.leave()
@@ -314,29 +341,28 @@ class Crowd:
 
     async def _connect(self, user: User) -> None:
         host, port = self._target
-        local = None
-        if self._sources:
-            local = (self._sources[self.connections % len(self._sources)], 0)
         try:
             async with self._slots_free:
-                loop = asyncio.get_running_loop()
+                local = None
+                if self._sources:
+                    local = (self._sources[self._begun_connecting % len(self._sources)], 0)
+                self._begun_connecting += 1
                 async with asyncio.timeout(self._longest_s):
-                    self.connections += 1
-                    try:
-                        await loop.create_connection(lambda: user, host, port, local_addr=local)
-                    except BaseException:
-                        self.connections -= 1
-                        raise
+                    await asyncio.get_running_loop().create_connection(lambda: user, host, port, local_addr=local)
         except (OSError, TimeoutError) as error:
-            user.refused(error)
+            if not user.is_connected:
+                user.refused(error)
         finally:
             self._connecting.discard(user)
+        if user.wants_connection:
+            # It was lost before this task heard that it had been made.
+            asyncio.get_running_loop().call_later(AGAIN_S, self.connect, user)
 
     def _turn(self) -> None:
         """Intend everything that became due since the last turn."""
         now = self.clock()
         last = int((now - self._begun) / TICK_S)
-        while self._tick <= last and not self.flat_out:
+        while self._tick <= last and not self._flat_out:
             due = self._begun + self._tick * TICK_S
             users = self._slots[self._tick % self._n_slots]
             if users:
@@ -354,13 +380,36 @@ class Crowd:
             self._timer = loop.call_later(wait_s, self._turn)
 
     def _sweep(self) -> None:
-        for user, _ in self._users:
+        """Give up what took too long. In parts, so that nothing that is due waits for the whole of it."""
+        part, self._swept = self._swept, (self._swept + 1) % SWEEPS
+        for user, _ in self._users[part::SWEEPS]:
             user.give_up(self._longest_s)
-        self._leaving = [user for user in self._leaving if not user.is_idle]
-        for user in self._leaving:
-            user.give_up(self._longest_s)
+            if self.is_flat_out and user.is_idle:
+                user.go_on()
+        if part == 0:
+            for user in self._leaving:
+                user.give_up(self._longest_s)
+            self._leaving = [user for user in self._leaving if not user.is_idle]
         if self._timer is not None:
-            asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
+            asyncio.get_running_loop().call_later(SWEEP_S / SWEEPS, self._sweep)
+
+
+def _length(head: bytes) -> int:
+    """Of an answer's body. head: in lower case.  Raises ValueError, whose text says what is wrong."""
+    if not head.startswith(b"http/1.") or not head[9:12].isdigit():
+        raise ValueError("not an answer of HTTP/1")
+    at = head.find(b"\r\ncontent-length:")
+    if at >= 0:
+        stop = head.find(b"\r\n", at + 17)
+        length = head[at + 17 : stop if stop > 0 else len(head)].strip()
+        if not length.isdigit():
+            raise ValueError("answer with a content-length that is no number")
+        return int(length)
+    if head[9:12] in (b"204", b"304"):
+        return 0
+    if b"\r\ntransfer-encoding:" in head:
+        raise ValueError("answer in chunks, which are not read")
+    raise ValueError("answer without content-length")
 
 
 def _name(error: Exception) -> str:
