@@ -80,12 +80,12 @@ def of_unit(value: float, unit: str, digits: int = DIGITS) -> str:
         case "bytes":
             return memory(value, digits)
         case _:
-            return f"{number(value, digits)} {unit}".rstrip()
+            return f"{number(value, digits)}{'' if unit.startswith('/') else ' '}{unit}".rstrip()
 
 
 def bound(target: Target) -> str:
     """What a target asks for."""
-    return f"{'≤' if target.at_most else '≥'} {of_unit(target.bound, target.unit, MOST_DIGITS)}"
+    return f"{'<' if target.at_most else '≥'} {of_unit(target.bound, target.unit, MOST_DIGITS)}"
 
 
 def measured(target: Target) -> str:

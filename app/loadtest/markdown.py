@@ -50,7 +50,7 @@ def _scenario(scenario: Scenario, earlier: Scenario | None) -> Iterator[str]:
     yield f"{_plain(scenario.description)}\n"
     yield f"{_plain(telling.asked(scenario))}\n"
     if scenario.invalid is not None:
-        yield f"> **INVALID RUN.** {_plain(scenario.invalid)} {telling.OF_THE_GENERATOR}\n"
+        yield f"> **INVALID RUN.** {telling.OF_THE_GENERATOR}{_plain(scenario.invalid)}\n"
     if scenario.stopped_by:
         yield f"> **Stopped by this machine, not by the service.** {_plain(scenario.stopped_by)}\n"
     if told := telling.breaking(scenario):

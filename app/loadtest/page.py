@@ -66,7 +66,7 @@ def _scenario(scenario: Scenario, name: str, earlier: Scenario | None) -> Iterat
     asked = escape(telling.asked(scenario)).replace(" %", "\u00a0%")
     yield f'<p>{escape(scenario.description)}</p><p class="soft">{asked}</p>'
     if scenario.invalid is not None:
-        why = f"{scenario.invalid} {telling.OF_THE_GENERATOR}"
+        why = telling.OF_THE_GENERATOR + scenario.invalid
         yield _banner("invalid", "INVALID RUN", why)
     if scenario.stopped_by:
         yield _banner("warn", "Stopped by this machine, not by the service", scenario.stopped_by)

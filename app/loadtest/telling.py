@@ -13,7 +13,7 @@ from app.loadtest.results import Environment, Fault, Report, Route, Scenario, Ta
 
 WORDS: Final[dict[Verdict, str]] = {"met": "met", "missed": "missed", "not_judged": "not judged"}
 SIGNS: Final[dict[Verdict, str]] = {"met": "✓", "missed": "✗", "not_judged": UNKNOWN}
-OF_THE_GENERATOR: Final = "The figures say more of the generator than of the service."
+OF_THE_GENERATOR: Final = "The figures say more of the generator than of the service: "
 CHANGES: Final = {"better": "better", "worse": "worse", "same": "as before", "unknown": UNKNOWN}
 
 
