@@ -7,6 +7,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,14 @@ ARGUMENTS = (
     "--remote-debugging-pipe",
 )  # fmt: skip
 PATIENCE_S = 60.0
+# The browser reads from descriptor 3 and writes to 4, which may be in use for what is to get there.
+PLACE = """
+import fcntl, os, sys
+high = [fcntl.fcntl(int(text), fcntl.F_DUPFD_CLOEXEC, 10) for text in sys.argv[1:3]]
+for place, descriptor in enumerate(high, 3):
+    os.dup2(descriptor, place)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 Json = dict[str, Any]
 
@@ -120,10 +129,9 @@ def browsing(folder: Path) -> Iterator[Browser]:
         pytest.skip(f"no browser is installed ({', '.join(NAMES)})")
     theirs_in, ours_out = os.pipe()
     ours_in, theirs_out = os.pipe()
-    # The browser reads from descriptor 3 and writes to 4; these lie above both while they are put in place.
-    shell = f'exec "$0" "$@" 3<&{theirs_in} 4>&{theirs_out}'
+    placed = [sys.executable, "-c", PLACE, str(theirs_in), str(theirs_out)]
     process = subprocess.Popen(
-        ["/bin/sh", "-c", shell, program, *ARGUMENTS, f"--user-data-dir={folder}", "about:blank"],
+        [*placed, program, *ARGUMENTS, f"--user-data-dir={folder}", "about:blank"],
         pass_fds=(theirs_in, theirs_out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     os.close(theirs_in)

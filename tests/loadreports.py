@@ -227,8 +227,8 @@ def invalid() -> Scenario:
                     lambda at: 15_000 if 40 <= at < 80 else 10_000, late_ms=220.0)  # fmt: skip
     return replaced(
         made,
-        invalid="the generator was the bottleneck: a hundredth of its requests was sent 210 ms late or later, and 100 are "
-        "allowed; give it a core of its own, or another machine",
+        invalid="the generator was the bottleneck: a hundredth of its requests was sent 210 ms late or later, and "
+        "100 are allowed; give it a core of its own, or another machine",
         stopped_by="local ports: 28,232 are there, one source address is not enough for more",
     )
 

@@ -17,7 +17,7 @@ import pytest
 from browser import Browser, browsing
 from loadreports import replaced
 
-from app.loadtest.figures import clock, memory, milliseconds, number
+from app.loadtest.figures import UNKNOWN, clock, memory, milliseconds, number
 from app.loadtest.page import page
 from app.loadtest.results import Report
 from app.loadtest.scales import clocked, linear, logarithmic
@@ -204,7 +204,7 @@ def test_what_was_not_measured_for_a_while_leaves_a_gap() -> None:
     path = re.search(r'id="scenario-1-lag">.*?<path class="line green" d="([^"]*)"', html, re.S)
     assert path is not None
     assert path[1].count("M") == 2
-    assert points(html)["scenario-1-lag"]["lines"][0][2][50:60] == ["–"] * 10
+    assert points(html)["scenario-1-lag"]["lines"][0][2][50:60] == [UNKNOWN] * 10
 
 
 def test_without_metrics_of_the_service_the_page_says_so() -> None:
@@ -318,8 +318,8 @@ def test_a_browser_draws_every_chart_without_complaint(browser: Browser, shown: 
 def test_a_pointer_and_arrow_keys_tell_the_figures_of_a_moment(browser: Browser, shown: Path) -> None:
     browser.open(shown, 1280)
     spot = browser.run(
-        "(() => { const over = document.querySelector('#scenario-3-errors .over'); over.scrollIntoView({block: 'center'});"
-        "const box = over.getBoundingClientRect(); return [box.left + box.width * 40 / 120, box.top + 50]; })()"
+        "(() => { const over = document.querySelector('#scenario-3-errors .over');"
+        "over.scrollIntoView({block: 'center'}); const box = over.getBoundingClientRect(); return [box.left + box.width * 40 / 120, box.top + 50]; })()"
     )
     told = "document.querySelector('#scenario-3-errors .tip').innerText.split(/\\s+/)"
     browser.move(*spot)

@@ -11,7 +11,7 @@ import pytest
 from loadreports import replaced
 
 from app.loadtest.comparison import differences, pairs
-from app.loadtest.figures import bound, duration, measured, memory, milliseconds, number, percent, ratio
+from app.loadtest.figures import TIMES, UNKNOWN, bound, duration, measured, memory, milliseconds, number, percent, ratio
 from app.loadtest.markdown import markdown
 from app.loadtest.report import ReportUnreadable, read, write
 from app.loadtest.results import Report, Target
@@ -141,7 +141,7 @@ def test_a_figure_is_compared_by_its_ratio_and_which_way_is_better() -> None:
 
 def test_a_figure_that_only_one_run_has_is_not_judged() -> None:
     found = {pair.name: pair for pair in pairs(SAMPLES["untold"].scenarios[0], BEFORE.scenarios[0])}
-    assert (found["service CPU, mean"].now, found["service CPU, mean"].change) == ("–", "unknown")
+    assert (found["service CPU, mean"].now, found["service CPU, mean"].change) == (UNKNOWN, "unknown")
 
 
 def test_what_was_not_the_same_is_told() -> None:
@@ -178,9 +178,9 @@ def test_what_was_not_the_same_is_told() -> None:
         (duration(90), "1 min 30 s"),
         (duration(7200), "2 h"),
         (duration(4.6), "4.6 s"),
-        (ratio(0.5), "0.5 ×"),
-        (ratio(1.0004), "1 ×"),
-        (ratio(1.003), "1.003 ×"),
+        (ratio(0.5), f"0.5 {TIMES}"),
+        (ratio(1.0004), f"1 {TIMES}"),
+        (ratio(1.003), f"1.003 {TIMES}"),
     ],
 )
 def test_figures_have_units_and_few_digits(told: str, text: str) -> None:
