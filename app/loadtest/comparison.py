@@ -63,10 +63,15 @@ def differences(now: Report, earlier: Report) -> list[Difference]:
 
 
 def missing(now: Report, earlier: Report) -> list[str]:
-    """Scenarios that only one of the runs has, as sentences."""
+    """Scenarios that cannot be compared, as sentences."""
     names, before = [one.name for one in now.scenarios], [one.name for one in earlier.scenarios]
     added, gone = [name for name in names if name not in before], [name for name in before if name not in names]
-    told = (("Not in the earlier run", added), ("Only in the earlier run", gone))
+    wrong = [one.name for one in earlier.scenarios if one.name in names and one.invalid is not None]
+    told = (
+        ("Not in the earlier run", added),
+        ("Only in the earlier run", gone),
+        ("Invalid in the earlier run, so that its ratios say nothing", wrong),
+    )
     return [f"{where}: {', '.join(which)}." for where, which in told if which]
 
 
