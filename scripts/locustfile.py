@@ -3,9 +3,9 @@
     pip install locust     # into the environment of the service; nothing of the service needs it
     locust -f scripts/locustfile.py --host http://127.0.0.1:8080 --users 1000 --spawn-rate 100
 
-KYB_KEY is the API key, KYB_MIX a mix (realistic). Each user sends every 5 s as far as Locust allows it: it does not count
-from the intended moment, so an answer that is later than 5 s delays the next request unseen, and one core of it makes
-about 1,700 requests/s. `kyb loadtest` measures; this one is for load from many places.
+KYB_KEY is the API key, KYB_MIX a mix (realistic). Each user sends every 5 s as far as Locust allows it: it does not
+count from the intended moment, so an answer that is later than 5 s delays the next request unseen, and one core of it
+makes about 1,700 requests/s. `kyb loadtest` measures; this one is for load from many places.
 """
 
 from __future__ import annotations

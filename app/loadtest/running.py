@@ -100,7 +100,7 @@ class Fleet:
                 setup.address.host_header,
                 setup.address.key,
                 setup.shares,
-                setup.run,
+                f"{setup.run}-{plan.name}",
                 number,
                 share.processes,
                 plan.points(),
