@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -55,6 +56,8 @@ def test(order: Order) -> int:
     if order.generate_report and not order.chosen and not order.quick:
         return _again(order, earlier)
     plans = _plans(order)
+    # So that what was broken on purpose is mended, and no process is left, however it is ended.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         address = found(order.url, _key(order))
         fault = _fault(order, plans, address)
