@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from answering import HOST, answering
 from service import free_port
 
 from app.loadtest import judging, running
+from app.loadtest.breaking import Breaking, ordered
 from app.loadtest.results import Percentiles, Scenario, Target
 from app.loadtest.running import Glance, Setup
 from app.loadtest.scenarios import Phase, Plan
@@ -152,6 +154,38 @@ def test_flat_out_is_as_fast_as_the_two_of_them_can() -> None:
     assert 1000 <= scenario.per_second <= 3200
     assert scenario.answered + scenario.errors == scenario.intended
     assert scenario.errors == 0
+
+
+@pytest.mark.slow
+def test_what_is_broken_by_a_command_is_mended_and_the_recovery_is_told() -> None:
+    with answering() as server:
+        pid = server.process.pid
+        order = ordered("provider-slow@3s+3s", f"kill -STOP {pid}", f"kill -CONT {pid}", None)
+        given = setup(server.port)
+        breaking = Breaking(order, given.address, 50)
+        scenario = running.run(plan(50, 100), given, breaking, lambda glance: None)
+    (fault,) = scenario.faults
+    assert fault.set_s == pytest.approx(3, abs=0.5)
+    assert fault.removed_s == pytest.approx(6, abs=0.8)
+    assert fault.recovered_after_s is not None
+    assert fault.recovered_after_s < 10
+    assert scenario.latency.most > 2000
+    assert verdicts(scenario.targets)["recovery from provider-slow"] == "met"
+
+
+def test_what_was_broken_is_mended_when_the_run_is_interrupted() -> None:
+    with answering() as server:
+        order = ordered("provider-slow@1s+5s", None, None, server.process.pid)
+        given = setup(server.port)
+        breaking = Breaking(order, given.address, 60)
+
+        def interrupt(glance: Glance) -> None:
+            if breaking.set_s is not None:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            running.run(plan(60, 10), given, breaking, interrupt)
+        assert Path(f"/proc/{server.process.pid}/stat").read_text().split()[2] != "T"
 
 
 @pytest.mark.slow
