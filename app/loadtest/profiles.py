@@ -10,6 +10,8 @@ import msgspec
 
 VARIANTS = 1000
 """Different financial and other facts; name and id are each business's own."""
+WORDS = 4096
+"""Of which names are made, two each."""
 
 COUNTRIES = ("DE", "FR", "PL", "GB", "US", "LU", "CH", "SG", "NL", "IT", "ES", "SE", "AT", "BE", "CZ", "IE")
 CODES = ("46.90", "62.01", "25.11", "70.22", "49.41", "68.20", "47.91", "64.19", "10.71", "41.20")
@@ -29,6 +31,7 @@ class Profiles:
         chance = random.Random(seed)
         self._chance = chance
         self._run = run.encode()
+        self._words = [f"{_word(chance)} ".encode() for _ in range(WORDS)]
         self._variants = [_split(msgspec.json.encode(_profile(chance))) for _ in range(VARIANTS)]
         self._made = 0
 
@@ -36,8 +39,9 @@ class Profiles:
         """The profile of a business that was not there before, as JSON."""
         self._made += 1
         parts = self._variants[int(self._chance.random() * VARIANTS)]
-        name = f"{_word(self._chance)} {_word(self._chance)}".encode()
-        return b"%b%b-%d%b%b%b" % (parts[0], self._run, self._made, parts[1], name, parts[2])
+        words = self._words
+        first, second = words[int(self._chance.random() * WORDS)], words[int(self._chance.random() * WORDS)]
+        return b"%b%b-%d%b%b%b%b" % (parts[0], self._run, self._made, parts[1], first, second, parts[2])
 
 
 def _split(body: bytes) -> tuple[bytes, bytes, bytes]:
@@ -70,7 +74,7 @@ def _profile(chance: random.Random) -> dict[str, Any]:
     return {
         "business": {
             "id": _ID,
-            "name": f"{_NAME} {FORMS.get(country, 'Ltd')}",
+            "name": f"{_NAME}{FORMS.get(country, 'Ltd')}",
             "jurisdiction": country,
             "registration_number": f"R {chance.randrange(1_000_000)}",
             "incorporated_on": f"{chance.randint(1960, 2024)}-{chance.randint(1, 12):02d}-{chance.randint(1, 28):02d}",

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol, cast
 from app.loadtest.histogram import Histogram
 
 TICK_S = 0.001
+IDLE_TICKS = 10
 GOLDEN = 0.6180339887498949
 """Multiples of it lie evenly within 0 to 1, however many there are."""
 SWEEP_S = 0.25
@@ -386,8 +387,18 @@ class Crowd:
         tally.users, tally.connections = len(self._users), self.connections
         if self._timer is not None:
             loop = asyncio.get_running_loop()
-            wait_s = max(0.0, self._begun + self._tick * TICK_S - self.clock())
+            if self._flat_out:
+                wait_s = SWEEP_S / SWEEPS
+            else:
+                wait_s = max(0.0, self._begun + self._next_tick() * TICK_S - self.clock())
             self._timer = loop.call_later(wait_s, self._turn)
+
+    def _next_tick(self) -> int:
+        """The next one in which something is due, or one a little before it: a wakeup for nothing costs as much."""
+        for tick in range(self._tick, self._tick + IDLE_TICKS):
+            if self._slots[tick % self._n_slots]:
+                return tick
+        return self._tick + IDLE_TICKS
 
     def _sweep(self) -> None:
         """Give up what took too long. In parts, so that nothing that is due waits for the whole of it."""
