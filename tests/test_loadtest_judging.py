@@ -103,14 +103,15 @@ def test_a_recovery_is_ten_seconds_within_all_targets() -> None:
 
 
 def test_a_generator_that_was_late_itself_proves_nothing() -> None:
-    late = moments(*[told(at, late_ms=judging.LATE_MS + 20) for at in range(3)])
-    assert judging.INVALID in str(judging.bottleneck(late, judging.LATE_MS + 20))
-    assert judging.bottleneck(moments(told(0)), 1.0) is None
+    late = [told(at, late_ms=judging.LATE_MS + 20 if at % 4 == 0 else 1) for at in range(400)]
+    assert judging.INVALID in str(judging.bottleneck(moments(*late[:4])))
+    assert judging.bottleneck(moments(told(0))) is None
+    assert judging.bottleneck(moments(late[0], *[told(at) for at in range(1, 101)])) is None
 
 
 def test_a_generator_that_took_a_whole_core_proves_nothing() -> None:
-    assert judging.INVALID in str(judging.bottleneck(moments(*[told(at, cpu=0.99) for at in range(5)]), 1.0))
-    assert judging.bottleneck(moments(*[told(at, cpu=0.99 if at == 0 else 0.3) for at in range(20)]), 1.0) is None
+    assert judging.INVALID in str(judging.bottleneck(moments(*[told(at, cpu=0.99) for at in range(5)])))
+    assert judging.bottleneck(moments(*[told(at, cpu=0.99 if at == 0 else 0.3) for at in range(20)])) is None
 
 
 def test_what_comes_later_of_a_second_is_added_to_it() -> None:

@@ -16,6 +16,7 @@ from app.cli.output import complain
 from app.loadtest import report as reports
 from app.loadtest import running
 from app.loadtest.breaking import Breaking, FaultOrder, ordered
+from app.loadtest.judging import overall
 from app.loadtest.mix import MixUnknown, shares
 from app.loadtest.results import Report, Scenario
 from app.loadtest.running import GeneratorFailed, Setup
@@ -96,9 +97,14 @@ def code(report: Report) -> int:
     """The exit code of a report."""
     if report.verdict == "missed":
         return FAULTS_FOUND
-    if any(one.invalid is not None or (one.stopped_by and not one.stages) for one in report.scenarios):
-        return PROVES_NOTHING
-    return SCORED
+    return PROVES_NOTHING if any(map(_proves_nothing, report.scenarios)) else SCORED
+
+
+def _proves_nothing(scenario: Scenario) -> bool:
+    """Whether nothing of it was met or missed. A search that a limit of this machine ended shows what it came to."""
+    if scenario.stopped_by is not None:
+        return not any(overall(stage.targets) == "met" for stage in scenario.stages)
+    return scenario.invalid is not None
 
 
 def _plans(order: Order) -> list[Plan]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from app.loadtest.collected import Moment, merged, summed
+from app.loadtest.collected import LATE_MS, Moment, merged, summed
 from app.loadtest.results import Fault, Target, Verdict
 from app.loadtest.scenarios import FULL_USERS, Plan
 
@@ -18,8 +18,6 @@ FULL_PER_SECOND = 2000.0
 RECOVERY_S = 30.0
 CALM_S = 10
 """So many seconds within all targets are a recovery."""
-LATE_MS = 100.0
-"""A generator that is later than this with a hundredth of its requests measures itself: a tenth of P95_MS."""
 CPU_CORES = 0.95
 """A process of the generator that takes this much for a tenth of the time had no more to give."""
 
@@ -99,12 +97,13 @@ def recovered_after(moments: Sequence[Moment], removed_s: float) -> float | None
     return None
 
 
-def bottleneck(moments: Sequence[Moment], late_p99_ms: float) -> str | None:
+def bottleneck(moments: Sequence[Moment]) -> str | None:
     """Why what was measured says more of the generator than of the service; None where it does not."""
-    if late_p99_ms > LATE_MS:
+    too_late, intended = summed(moments, "too_late"), summed(moments, "intended")
+    if too_late > intended / 100:
         return (
-            f"{INVALID}: a hundredth of its requests was sent {late_p99_ms:,.0f} ms late or later, and {LATE_MS:.0f} "
-            "are allowed; give it a core of its own, or another machine"
+            f"{INVALID}: {100 * too_late / intended:.1f} % of its requests were sent more than {LATE_MS:.0f} ms late, "
+            "and 1 % may be; give it a core of its own, or another machine"
         )
     busy = sum(moment.cpu_most >= CPU_CORES for moment in moments)
     if busy > len(moments) / 10:

@@ -203,7 +203,7 @@ class Fleet:
         if not moments:
             return Stage(phase.last, start, end, [], "it was ended before")
         found = judging.targets(moments, self._plan, [])
-        why = judging.bottleneck(moments, max(moment.late_p99_ms for moment in moments))
+        why = judging.bottleneck(moments)
         if why is not None:
             found = judging.unjudged(found, why)
         return Stage(phase.last, start, end, found, why)
@@ -242,7 +242,7 @@ def _scenario(
     moments = collected.moments
     times = collected.whole()
     faults = _faults(breaking, moments)
-    invalid = judging.bottleneck(moments, collected.late.percentile_us(99) / 1000) if moments else None
+    invalid = judging.bottleneck(moments)
     breaking_point = None
     if plan.seeks_limit:
         for stage in stages:
