@@ -319,7 +319,7 @@ def test_a_pointer_and_arrow_keys_tell_the_figures_of_a_moment(browser: Browser,
     browser.open(shown, 1280)
     box = browser.run(
         "const over = document.querySelector('#scenario-3-errors .over'); over.scrollIntoView({block: 'center'});"
-        "const {left, top, width} = over.getBoundingClientRect(); ({left, top, width})"
+        "over.getBoundingClientRect().toJSON()"
     )
     told = "document.querySelector('#scenario-3-errors .tip').innerText.split(/\\s+/)"
     browser.move(box["left"] + box["width"] * 40 / 120, box["top"] + 50)
