@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from app.cli.output import Output
+from app.loadtest.judging import INVALID
 from app.loadtest.results import Report, Scenario, Second, Target, Verdict
 from app.loadtest.running import Glance
 from app.loadtest.scenarios import Plan
@@ -77,7 +78,8 @@ class View:
             f"{scenario.errors:,} errors",
             soft_wrap=True,
         )
-        out.print(_targets(scenario.targets))
+        if scenario.targets:
+            out.print(_targets(scenario.targets), soft_wrap=True)
         for stage in scenario.stages:
             missed = [target for target in stage.targets if target.verdict == "missed"]
             told = ", ".join(f"{target.name} {_shown(target)}" for target in missed)
@@ -153,20 +155,27 @@ class View:
         return table
 
 
-def _targets(targets: Sequence[Target]) -> Table:
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(width=2)
-    for _ in range(4):
-        table.add_column()
-    for target in targets:
-        bound = f"{'below' if target.at_most else 'at least'} {target.bound:,g} {target.unit}"
-        why = f" ({target.why})" if target.why and not target.why.startswith("the generator") else ""
-        table.add_row("", target.name, _shown(target), bound, Text(WORDS[target.verdict] + why, STYLES[target.verdict]))
-    return table
+def _targets(targets: Sequence[Target]) -> Text:
+    """A target a line, in columns."""
+    rows = [(one.name, _shown(one), _bound(one)) for one in targets]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    text = Text()
+    for row, target in zip(rows, targets, strict=True):
+        text.append("  " + "  ".join(map(str.ljust, row, widths)) + "  ")
+        why = f" ({target.why})" if target.why and not target.why.startswith(INVALID) else ""
+        text.append(WORDS[target.verdict] + why + "\n", STYLES[target.verdict])
+    text.rstrip()
+    return text
 
 
 def _shown(target: Target) -> str:
-    return "none" if target.measured is None else f"{target.measured:,.4g} {target.unit}"
+    if target.measured is None:
+        return "none"
+    return f"{target.measured:,.{0 if target.measured >= 1000 else 2}f} {target.unit}"
+
+
+def _bound(target: Target) -> str:
+    return f"{'below' if target.at_most else 'at least'} {target.bound:,g} {target.unit}"
 
 
 def _time(plan: Plan) -> str:

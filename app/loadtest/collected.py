@@ -68,8 +68,6 @@ class Collected:
         self.times: dict[str, Histogram] = {}
         self.late = Histogram()
         self._seconds = seconds
-        self._cpu: dict[int, tuple[int, float]] = {}
-        self._told: dict[int, set[int]] = {}
 
     @property
     def intended(self) -> int:
@@ -84,17 +82,12 @@ class Collected:
             if len(self.moments) > OPEN_SECONDS:
                 self.moments[-OPEN_SECONDS - 1].pack()
         moment = self.moments[place]
-        is_first = told.process not in self._told.setdefault(place, set())
-        if is_first:
-            self._told[place].add(told.process)
+        if told.second == place:
+            # What is told of it later has none of these.
             moment.users += told.users
             moment.connections += told.connections
-            before_s, before_cpu = self._cpu.get(told.process, (place, told.cpu_s))
-            if place > before_s:
-                cores = (told.cpu_s - before_cpu) / (place - before_s)
-                moment.cpu += cores
-                moment.cpu_most = max(moment.cpu_most, cores)
-            self._cpu[told.process] = (place, told.cpu_s)
+            moment.cpu += told.cpu
+            moment.cpu_most = max(moment.cpu_most, told.cpu)
         moment.intended += told.intended
         for kind, status, count in told.answers:
             self.statuses.setdefault(kind, Counter())[status] += count

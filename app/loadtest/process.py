@@ -58,7 +58,10 @@ class Orders(Struct, frozen=True):
 
 
 class Told(Struct, array_like=True):
-    """A second of one process. second: counted from the start."""
+    """A second of one process, or what is to be added to one.
+
+    second: counted from the start.  cpu: cores, 0 where it is not known.
+    """
 
     process: int
     second: int
@@ -69,7 +72,7 @@ class Told(Struct, array_like=True):
     errors: list[tuple[str, str, int]]
     times: dict[str, tuple[int, int, int, list[tuple[int, int]]]]
     late: tuple[int, int, int, list[tuple[int, int]]]
-    cpu_s: float
+    cpu: float
 
 
 CONNECTED = b"connected"
@@ -130,37 +133,64 @@ async def _generate(orders: Orders, pipe: Connection) -> None:
     pipe.send_bytes(CONNECTED)
     begun = await asyncio.to_thread(pipe.recv)
     await asyncio.sleep(begun - time.monotonic())
-    crowd.start(begun)
+    crowd.start(begun, end_s)
     told = 0
+    cpu = Cpu()
     while (at_s := time.monotonic() - begun) < end_s and not pipe.poll():
+        cpu.look(at_s)
         crowd.resize(mine(users_at(points, at_s), orders.number, orders.processes))
         if at_s - told >= 1 + SETTLED_S:
             told += 1
-            _tell(pipe, orders, crowd, told)
+            _tell(pipe, orders, crowd, cpu, told)
         await asyncio.sleep(RESIZE_S)
+    cpu.look(end_s)
     await crowd.stop()
-    _tell(pipe, orders, crowd, ALL)
+    _tell(pipe, orders, crowd, cpu, ALL)
     pipe.send_bytes(b"")
 
 
-def _tell(pipe: Connection, orders: Orders, crowd: Crowd, before: int) -> None:
+class Cpu:
+    """What this process takes of a core, second by second."""
+
+    def __init__(self) -> None:
+        self._at_s, self._cpu_s = 0.0, _cpu_s()
+        self._cores: dict[int, float] = {}
+
+    def look(self, at_s: float) -> None:
+        """To be called often. at_s: from the start."""
+        second = int(self._at_s)
+        if int(at_s) > second:
+            cpu_s = _cpu_s()
+            self._cores[second] = (cpu_s - self._cpu_s) / (at_s - self._at_s)
+            self._at_s, self._cpu_s = at_s, cpu_s
+
+    def take(self, second: int) -> float:
+        """Of one second, once."""
+        return self._cores.pop(second, 0.0)
+
+
+def _cpu_s() -> float:
     times = os.times()
+    return times.user + times.system
+
+
+def _tell(pipe: Connection, orders: Orders, crowd: Crowd, cpu: Cpu, before: int) -> None:
     for second, tally in crowd.take(before).items():
-        pipe.send_bytes(_encode(_told(orders.number, second, tally, crowd, times.user + times.system)))
+        pipe.send_bytes(_encode(_told(orders.number, second, tally, cpu.take(second))))
 
 
-def _told(number: int, second: int, tally: Tally, crowd: Crowd, cpu_s: float) -> Told:
+def _told(number: int, second: int, tally: Tally, cpu: float) -> Told:
     return Told(
         number,
         second,
         tally.users,
-        crowd.connections,
+        tally.connections,
         tally.intended,
         [(kind, status, count) for (kind, status), count in tally.answers.items()],
         [(kind, why, count) for (kind, why), count in tally.errors.items()],
         {kind: times.packed() for kind, times in tally.times.items()},
         tally.late.packed(),
-        cpu_s,
+        cpu,
     )
 
 

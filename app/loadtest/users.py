@@ -46,14 +46,15 @@ class Mix(Protocol):
 class Tally:
     """What happened to the requests intended in one second. Times are in microseconds, from the intended moment.
 
-    intended: how many were due.  late: how late this process itself came to them.
+    intended: how many were due.  late: how late this process itself came to them.  users, connections: at its end.
     """
 
-    __slots__ = ("answers", "errors", "intended", "late", "times", "users")
+    __slots__ = ("answers", "connections", "errors", "intended", "late", "times", "users")
 
     def __init__(self) -> None:
         self.intended = 0
         self.users = 0
+        self.connections = 0
         self.answers: Counter[tuple[str, int]] = Counter()
         self.errors: Counter[tuple[str, str]] = Counter()
         self.times: dict[str, Histogram] = {}
@@ -258,6 +259,7 @@ class Crowd:
         self._tallies: dict[int, Tally] = {}
         self._begun = 0.0
         self._tick = 0
+        self._n_ticks: int | None = None
         self._made = 0
         self._swept = 0
         self._begun_connecting = 0
@@ -285,9 +287,11 @@ class Crowd:
         ready = [second for second in self._tallies if second < before]
         return {second: self._tallies.pop(second) for second in sorted(ready)}
 
-    def start(self, begun: float) -> None:
-        """Begin to intend requests. begun: on the clock; seconds are counted from there."""
+    def start(self, begun: float, seconds: float | None = None) -> None:
+        """Begin to intend requests. begun: on the clock; seconds are counted from there.  seconds: nothing is intended
+        after so many."""
         self._begun = begun
+        self._n_ticks = None if seconds is None else round(seconds / TICK_S)
         self._tick = 0
         self.is_flat_out = self._flat_out
         loop = asyncio.get_running_loop()
@@ -328,6 +332,8 @@ class Crowd:
         """Let what is under way be answered, at most as long as an answer may take, and end all connections."""
         if self._timer is not None:
             self._timer.cancel()
+            self._turn()
+            self._timer.cancel()
             self._timer = None
         self.is_flat_out = False
         everybody = [user for user, _ in self._users] + self._leaving
@@ -362,18 +368,22 @@ class Crowd:
         """Intend everything that became due since the last turn."""
         now = self.clock()
         last = int((now - self._begun) / TICK_S)
+        if self._n_ticks is not None:
+            last = min(last, self._n_ticks - 1)
         while self._tick <= last and not self._flat_out:
             due = self._begun + self._tick * TICK_S
             users = self._slots[self._tick % self._n_slots]
             if users:
                 tally = self.tally(due)
                 tally.intended += len(users)
+                tally.users, tally.connections = len(self._users), self.connections
                 late_us = int((self.clock() - due) * 1e6)
                 for user in users:
                     tally.late.add(late_us)
                     user.intend(due)
             self._tick += 1
-        self.tally(now).users = len(self._users)
+        tally = self.tally(now)
+        tally.users, tally.connections = len(self._users), self.connections
         if self._timer is not None:
             loop = asyncio.get_running_loop()
             wait_s = max(0.0, self._begun + self._tick * TICK_S - self.clock())
