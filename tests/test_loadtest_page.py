@@ -321,9 +321,11 @@ def test_a_pointer_and_arrow_keys_tell_the_figures_of_a_moment(browser: Browser,
         "const over = document.querySelector('#scenario-3-errors .over'); over.scrollIntoView({block: 'center'});"
         "over.getBoundingClientRect().toJSON()"
     )
-    told = "document.querySelector('#scenario-3-errors .tip').innerText.split(/\\s+/)"
-    browser.move(box["left"] + box["width"] * 40 / 120, box["top"] + 50)
+    tip = "document.querySelector('#scenario-3-errors .tip')"
+    told = f"{tip}.innerText.split(/\\s+/)"
     errors = [second.errors for second in WHOLE.scenarios[2].seconds]
+    browser.move(box["left"] + box["width"] * 40 / 120, box["top"] + 50)
+    browser.expect(f"!{tip}.hidden")
     assert browser.run(told) == ["0:40", "errors", str(errors[40])]
     browser.run(
         "document.querySelector('#scenario-3-errors .over').dispatchEvent("
@@ -331,5 +333,5 @@ def test_a_pointer_and_arrow_keys_tell_the_figures_of_a_moment(browser: Browser,
     )
     assert browser.run(told) == ["0:41", "errors", str(errors[41])]
     browser.move(2, 2)
-    assert browser.run("document.querySelector('#scenario-3-errors .tip').hidden") is True
+    browser.expect(f"{tip}.hidden")
     assert browser.told == []
