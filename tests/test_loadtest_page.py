@@ -222,6 +222,7 @@ def test_each_target_stands_with_verdict_value_and_bound() -> None:
     text = re.sub("<[^>]+>", " ", row[0])
     assert text.split() == ["p95", "✗", "missed", "1.23", "s", "&lt;", "1", "s", "123", "%", "of", "the", "bound"]
     assert "✗ Missed: 1 of 1 target, in 1 scenario." in html
+    assert "sustained: p95 1.23 s, wanted &lt; 1 s" in html.partition("<main>")[0]
 
 
 def test_an_invalid_run_is_loud_and_nothing_of_it_is_met() -> None:

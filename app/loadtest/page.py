@@ -45,7 +45,7 @@ def _page(report: Report, earlier: Report | None) -> Iterator[str]:
 
 
 def _verdict(report: Report) -> Iterator[str]:
-    yield _banner(report.verdict, f"{telling.SIGNS[report.verdict]} {telling.of_all(report)}")
+    yield _banner(report.verdict, f"{telling.SIGNS[report.verdict]} {telling.of_all(report)}", *telling.misses(report))
     for scenario in telling.invalid(report):
         yield _banner("invalid", f"INVALID: {scenario.name}", scenario.invalid or "")
 
@@ -233,8 +233,8 @@ def _table(
     return f'<div class="{size}"><table><thead><tr>{columns}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _banner(tone: str, say: str, more: str = "") -> str:
-    told = f"<p>{escape(more)}</p>" if more else ""
+def _banner(tone: str, say: str, *more: str) -> str:
+    told = "".join(f"<p>{escape(line)}</p>" for line in more)
     return f'<div class="banner {tone}"><p class="say">{escape(say)}</p>{told}</div>'
 
 
