@@ -85,6 +85,12 @@ class Browser:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
+    def expect(self, expression: str) -> None:
+        """Wait until JavaScript says that something is so."""
+        until = time.monotonic() + PATIENCE_S
+        while not self.run(expression):
+            assert time.monotonic() < until, f"not so: {expression}"
+
     def move(self, x: float, y: float) -> None:
         """Move the mouse to a point of the window."""
         self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)

@@ -222,6 +222,7 @@ def test_each_target_stands_with_verdict_value_and_bound() -> None:
     text = re.sub("<[^>]+>", " ", row[0])
     assert text.split() == ["p95", "✗", "missed", "1.23", "s", "&lt;", "1", "s", "123", "%", "of", "the", "bound"]
     assert "✗ Missed: 1 of 1 target, in 1 scenario." in html
+    assert "sustained: p95 1.23 s, wanted &lt; 1 s" in html.partition("<main>")[0]
 
 
 def test_an_invalid_run_is_loud_and_nothing_of_it_is_met() -> None:
@@ -319,11 +320,13 @@ def test_a_pointer_and_arrow_keys_tell_the_figures_of_a_moment(browser: Browser,
     browser.open(shown, 1280)
     box = browser.run(
         "const over = document.querySelector('#scenario-3-errors .over'); over.scrollIntoView({block: 'center'});"
-        "const {left, top, width} = over.getBoundingClientRect(); ({left, top, width})"
+        "over.getBoundingClientRect().toJSON()"
     )
-    told = "document.querySelector('#scenario-3-errors .tip').innerText.split(/\\s+/)"
-    browser.move(box["left"] + box["width"] * 40 / 120, box["top"] + 50)
+    tip = "document.querySelector('#scenario-3-errors .tip')"
+    told = f"{tip}.innerText.split(/\\s+/)"
     errors = [second.errors for second in WHOLE.scenarios[2].seconds]
+    browser.move(box["left"] + box["width"] * 40 / 120, box["top"] + 50)
+    browser.expect(f"!{tip}.hidden")
     assert browser.run(told) == ["0:40", "errors", str(errors[40])]
     browser.run(
         "document.querySelector('#scenario-3-errors .over').dispatchEvent("
@@ -331,5 +334,5 @@ def test_a_pointer_and_arrow_keys_tell_the_figures_of_a_moment(browser: Browser,
     )
     assert browser.run(told) == ["0:41", "errors", str(errors[41])]
     browser.move(2, 2)
-    assert browser.run("document.querySelector('#scenario-3-errors .tip').hidden") is True
+    browser.expect(f"{tip}.hidden")
     assert browser.told == []

@@ -137,13 +137,13 @@ def _grid(chart: Chart) -> Iterator[str]:
         place = chart.x.place(value)
         x, anchor = _percent(place), "end" if place > 0.97 else "middle"
         yield f'<line class="notch" x1="{x}" x2="{x}" y1="100%" y2="100%"/>'
-        yield f'<text class="tick" x="{x}" y="100%" dy="17" text-anchor="{anchor}">{escape(text)}</text>'
+        yield f'<text class="tick" x="{x}" y="100%" dy="19" text-anchor="{anchor}">{escape(text)}</text>'
 
 
 def _span(chart: Chart, span: Span) -> str:
     start, end = chart.x.place(span.start), chart.x.place(span.end)
     x = _percent(start)
-    anchor = "end" if start > 0.8 else "start"
+    anchor = "middle" if span.tone == "percentile" else "end" if start > 0.8 else "start"
     text = f'<text class="mark {span.tone}" x="{x}" y="-5" text-anchor="{anchor}">{escape(span.text)}</text>'
     line = f'<line class="edge {span.tone}" x1="{x}" x2="{x}" y1="-4" y2="100%"/>'
     if start == end:

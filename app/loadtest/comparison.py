@@ -10,6 +10,7 @@ from app.loadtest.results import Environment, Percentiles, Report, Scenario, Sec
 
 NOISE = 0.05
 """Ratios nearer to 1 than this say nothing."""
+NEVER_THE_SAME = {"process of the generator", "process_id", "uptime_s"}
 
 Change = Literal["better", "worse", "same", "unknown"]
 
@@ -156,5 +157,5 @@ def _asked(scenario: Scenario) -> dict[str, str]:
 def _differing(prefix: str, earlier: dict[str, str], now: dict[str, str]) -> Iterator[Difference]:
     for name in sorted({*earlier, *now}):
         before, after = earlier.get(name, UNKNOWN), now.get(name, UNKNOWN)
-        if before != after:
+        if before != after and name not in NEVER_THE_SAME:
             yield Difference(prefix + name, before, after)

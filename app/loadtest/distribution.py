@@ -15,6 +15,8 @@ from app.loadtest.scales import Axis, linear, logarithmic, nines_of, percentiles
 APART = 0.003
 """How far apart along the width the points of the plot are at least."""
 PER_DECADE = 20
+LABEL = 0.14
+"""The part of the width that the name of a percentile takes on a phone."""
 
 Counts = Sequence[tuple[float, int]]
 
@@ -86,14 +88,14 @@ def _bars(scenario: Scenario, name: str) -> str:
     told = "share of all answers by latency, logarithmic"
     x = logarithmic(ends, milliseconds, 0.9)
     chart = Chart(f"{name}-histogram", "Distribution of latency", told, x, y, at, moments, lines, percent)
-    return drawn(chart._replace(spans=_typical(scenario), bars=True))
+    return drawn(chart._replace(spans=_typical(scenario, x), bars=True))
 
 
-def _typical(scenario: Scenario) -> list[Span]:
+def _typical(scenario: Scenario, x: Axis) -> list[Span]:
     """The percentiles, but for those that lie too near the one before to be read."""
     spans: list[Span] = []
     for field in ("p50", "p95", "p99", "p999"):
         value: float = getattr(scenario.latency, field)
-        if value > 0 and (not spans or value > spans[-1].start * 2):
-            spans.append(Span(value, value, named(field), "stage"))
+        if value > 0 and (not spans or x.place(value) - x.place(spans[-1].start) >= LABEL):
+            spans.append(Span(value, value, named(field), "percentile"))
     return spans

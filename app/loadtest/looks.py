@@ -85,12 +85,12 @@ text.note{font-size:14px}
 .area{fill-opacity:.13}
 .level{stroke:var(--soft);stroke-dasharray:5 4}
 .edge{stroke:var(--soft);stroke-width:1}
-.edge.stage{stroke-dasharray:2 3}
+.edge.stage,.edge.percentile{stroke-dasharray:2 3}
 .band.fault{fill:var(--red);fill-opacity:.2}
-.band.recovery{fill:var(--orange);fill-opacity:.1}
+.band.recovery{fill:var(--orange);fill-opacity:.2}
 .edge.recovery{stroke:none}
 .edge.fault{stroke:var(--red)}
-.swatch{width:14px;height:14px;vertical-align:-2px;margin-right:.35rem;border:1px solid var(--line)}
+.swatch{width:14px;height:14px;vertical-align:-2px;margin:0 .35rem 0 .6rem;border:1px solid var(--line)}
 .cursor{stroke:var(--ink);stroke-width:1;visibility:hidden}
 .cursor.on{visibility:visible}
 .tip{position:absolute;top:0;z-index:1;pointer-events:none;background:var(--page);color:var(--ink);
@@ -105,6 +105,7 @@ font-size:.8rem;line-height:1.45;white-space:nowrap;font-variant-numeric:tabular
 @media(max-width:56rem){.charts{grid-template-columns:minmax(0,1fr)}}
 @media(max-width:40rem){body{padding-top:1.2rem}h1{font-size:1.55rem}.field{margin-left:3.6rem;height:170px}
 .tiles{grid-template-columns:repeat(2,minmax(0,1fr))}th,td{padding-right:.8rem}.extra{display:none}
+td:nth-child(n+5):not(.figure){min-width:9rem}
 .few td.figure{white-space:normal}}
 @media print{figure,tr{break-inside:avoid}.over,.tip{display:none}}
 """

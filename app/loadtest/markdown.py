@@ -19,6 +19,8 @@ def markdown(report: Report, earlier: Report | None = None) -> str:
 def _report(report: Report, earlier: Report | None) -> Iterator[str]:
     yield "# Load test\n"
     yield f"**{_plain(telling.of_all(report))}**\n"
+    if misses := telling.misses(report):
+        yield "".join(f"- {_plain(line)}\n" for line in misses)
     for scenario in telling.invalid(report):
         yield f"> **INVALID: {_plain(scenario.name)}.** {_plain(scenario.invalid or '')}\n"
     if report.scenarios:

@@ -45,7 +45,7 @@ def _page(report: Report, earlier: Report | None) -> Iterator[str]:
 
 
 def _verdict(report: Report) -> Iterator[str]:
-    yield _banner(report.verdict, f"{telling.SIGNS[report.verdict]} {telling.of_all(report)}")
+    yield _banner(report.verdict, f"{telling.SIGNS[report.verdict]} {telling.of_all(report)}", *telling.misses(report))
     for scenario in telling.invalid(report):
         yield _banner("invalid", f"INVALID: {scenario.name}", scenario.invalid or "")
 
@@ -63,14 +63,15 @@ def _summary(scenario: Scenario, place: int) -> tuple[str, ...]:
 
 def _scenario(scenario: Scenario, name: str, earlier: Scenario | None) -> Iterator[str]:
     yield f'<section id="{name}"><div class="head"><h2>{escape(scenario.name)}</h2>{_badge(scenario)}</div>'
-    asked = escape(telling.asked(scenario)).replace(" %", "\u00a0%")
+    asked = _joined(telling.asked(scenario))
     yield f'<p>{escape(scenario.description)}</p><p class="soft">{asked}</p>'
     if scenario.invalid is not None:
         why = telling.OF_THE_GENERATOR + scenario.invalid
         yield _banner("invalid", "INVALID RUN", why)
     if scenario.stopped_by:
         yield _banner("warn", "Stopped by this machine, not by the service", scenario.stopped_by)
-    tiles = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in telling.headline(scenario))
+    figures = telling.headline(scenario)
+    tiles = "".join(f"<div><dt>{escape(name)}</dt><dd>{_joined(text)}</dd></div>" for name, text in figures)
     yield f'<dl class="tiles">{tiles}</dl>'
     if scenario.targets:
         yield "<h3>Targets</h3>"
@@ -232,8 +233,8 @@ def _table(
     return f'<div class="{size}"><table><thead><tr>{columns}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _banner(tone: str, say: str, more: str = "") -> str:
-    told = f"<p>{escape(more)}</p>" if more else ""
+def _banner(tone: str, say: str, *more: str) -> str:
+    told = "".join(f"<p>{escape(line)}</p>" for line in more)
     return f'<div class="banner {tone}"><p class="say">{escape(say)}</p>{told}</div>'
 
 
@@ -246,6 +247,11 @@ def _badge(scenario: Scenario) -> str:
 
 def _verdict_badge(target: Target) -> str:
     return f'<span class="badge {target.verdict}">{telling.sign_and_words(target)}</span>'
+
+
+def _joined(text: str) -> str:
+    """Text in which no line ends before a sign of per cent."""
+    return escape(text).replace(" %", "\u00a0%")
 
 
 def _anchor(place: int) -> str:

@@ -8,7 +8,7 @@ from typing import Final
 from msgspec import structs
 
 from app.loadtest.comparison import Pair
-from app.loadtest.figures import UNKNOWN, clock, duration, milliseconds, number, percent, ratio
+from app.loadtest.figures import UNKNOWN, bound, clock, duration, measured, milliseconds, number, percent, ratio
 from app.loadtest.results import Environment, Fault, Report, Route, Scenario, Target, Verdict
 
 WORDS: Final[dict[Verdict, str]] = {"met": "met", "missed": "missed", "not_judged": "not judged"}
@@ -42,6 +42,16 @@ def targets(scenario: Scenario) -> list[Target]:
         return scenario.targets
     why = "the run is invalid"
     return [structs.replace(target, verdict="not_judged", why=target.why or why) for target in scenario.targets]
+
+
+def misses(report: Report) -> list[str]:
+    """Each target that was missed, as a sentence."""
+    return [
+        f"{scenario.name}: {target.name} {measured(target)}, wanted {bound(target)}"
+        for scenario in report.scenarios
+        for target in targets(scenario)
+        if target.verdict == "missed"
+    ]
 
 
 def invalid(report: Report) -> list[Scenario]:
