@@ -49,6 +49,7 @@ LAYERS = [
     "app.assembly",
     "app.metering",
     "app.doctor",
+    "app.loadtest",
     "app.main",
     "app.server",
     "app.cli",

@@ -12,6 +12,7 @@ import click
 
 from app import __version__
 from app.cli import exits
+from app.cli.loadtest_commands import loadtest
 from app.cli.watchlist_commands import watchlist
 from app.roles import PERMISSIONS, ROLES
 
@@ -466,6 +467,7 @@ def audit_checkpoint(tenant: str | None, config: str | None) -> None:
 
 
 kyb.add_command(watchlist)
+kyb.add_command(loadtest)
 
 
 @kyb.group()
