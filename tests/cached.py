@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 from app.cache.invalidation import Listener
@@ -129,9 +129,12 @@ async def running(*pods: Pod, linked: bool = True) -> AsyncIterator[None]:
 
 
 def open_sockets() -> int:
-    files = (f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd"))
-    # The listing itself is a file that is closed by now.
-    return sum(os.readlink(file).startswith("socket:") for file in files if os.path.lexists(file))
+    found = 0
+    for number in os.listdir("/proc/self/fd"):
+        # The listing itself is a file that is closed by now, and another may be closed at this moment.
+        with suppress(FileNotFoundError):
+            found += os.readlink(f"/proc/self/fd/{number}").startswith("socket:")
+    return found
 
 
 async def until(condition: Callable[[], object], what: str = "", limit_s: float = 10.0) -> float:

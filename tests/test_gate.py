@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 from typing import Any
@@ -95,3 +96,14 @@ def test_of_what_nobody_expected_the_log_has_the_place_and_not_the_words(caplog:
     assert (told["event"], told["status"], told["error"]) == ("request_failed", 500, "ValueError")
     assert any("endpoint" in frame for frame in told["stack"])
     assert b"Acme" not in line
+
+
+def test_nothing_of_a_request_that_failed_waits_for_the_collector() -> None:
+    gate = made(Away())
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(ask(gate, 10))
+        assert [one for one in gc.get_objects() if isinstance(one, Request)] == []
+    finally:
+        gc.enable()

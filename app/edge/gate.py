@@ -173,6 +173,8 @@ class Gate:
         finally:
             template = _template(request)
             self._access.end(course, template, status, self._traffic.end(request.method, template, status, begun))
+            # Its traceback leads back here: the request and its connection would stay until garbage is collected.
+            course.error = None
 
     async def _refused(self, error: Exception, request: Request, course: Course) -> tuple[int, Headers, bytes]:
         if isinstance(error, Disconnected):
