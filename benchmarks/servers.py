@@ -90,7 +90,7 @@ def constant(size: int) -> bytes:
     return b'{"constant":"' + b"x" * (size - 15) + b'"}'
 
 
-def load_bare(answer_bytes: int, _settings: settings.Settings) -> Bare:
+def load_bare(answer_bytes: int, _settings: settings.Settings, _cells: Path) -> Bare:
     """What takes the place of app.server.load_worker."""
     return Bare(answer_bytes)
 
