@@ -127,7 +127,8 @@ def each(curve: Curve) -> str:
     value = apiece(curve.points)
     if value is None:
         return ""
-    text = f"{number(value / 1000)} kB" if abs(value) >= 1000 else f"{number(value)} bytes"
+    small = f"{number(value / 1000)} kB" if abs(value) >= 1000 else f"{number(value)} bytes"
+    text = memory(value) if value >= 1e6 else small
     return f"{text} for each further {WORDS[curve.name].each}, from the smallest number to the largest."
 
 

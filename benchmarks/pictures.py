@@ -46,7 +46,7 @@ def _parts(chart: Chart, below: str) -> list[str]:
     for line in chart.lines:
         parts.append(f'<line class="line {line.tone}" x1="{at}" x2="{at + 22}" y1="62" y2="62"/>')
         parts.append(f'<text x="{at + 28}" y="66">{escape(line.name)}</text>')
-        at += 52 + 7 * len(line.name)
+        at += 42 + 6 * len(line.name)
     parts.append(f'<svg x="{LEFT}" y="{TOP}" width="{width}" height="{height}" overflow="visible">')
     parts += plot(chart)
     parts += [_dot(chart, at, value) for line in chart.lines for at, value in zip(chart.at, line.values, strict=True)]
