@@ -94,7 +94,7 @@ def asked(
     warm_s: int = WARM_S,
     flat_out: bool = False,
 ) -> Scenario:
-    """What the generator saw, and /metrics told, once it was warm."""
+    """What the generator saw; of its seconds those once it was warm. Its latency is that of all requests."""
     plan = Plan("curve", "", (Phase(warm_s + bench.seconds, users, users),), flat_out=flat_out)
     setup = Setup(found(f"http://{HOST}:{service.port}", KEY), shares, "curve", period_s=users / bench.rate)
     scenario = running.run(plan, setup, None, lambda glance: None)
