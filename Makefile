@@ -13,7 +13,7 @@ PARALLEL := --numprocesses=$(PROCESSES) --maxprocesses=4 --dist=worksteal
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help build run test test-slow check bench clean
+.PHONY: help build run test test-slow check bench bench-check bench-baseline clean
 
 help:
 	@echo "make run     start the service on 127.0.0.1:8080 (ARGS=... are passed to kyb serve)"
@@ -22,6 +22,8 @@ help:
 	@echo "make test-slow   run the long proofs, such as 50 crashes of the database"
 	@echo "make check   lint, types, stubs, layers"
 	@echo "make bench   run the benchmarks"
+	@echo "make bench-check      fail where something has become more than 15 % slower against its yardstick"
+	@echo "make bench-baseline   measure anew what bench-check holds against (ARGS='-k name' for some)"
 	@echo "make clean   remove everything that was made; data stays"
 
 build: $(VENV)/.compiled
@@ -45,6 +47,12 @@ check: build $(VENV)/.group-dev $(VENV)/.group-test
 
 bench: build $(VENV)/.group-bench
 	$(PY) -m pytest benchmarks $(ARGS)
+
+bench-check: build $(VENV)/.group-bench
+	$(PY) benchmarks/check_ratios.py $(ARGS)
+
+bench-baseline: build $(VENV)/.group-bench
+	$(PY) benchmarks/check_ratios.py --keep $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info core/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks

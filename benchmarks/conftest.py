@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import uvloop
+from baselines import Turns, Yardstick
+from calling import Client, calling
 from machine import machine
 from msgspec import Struct
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -42,10 +44,14 @@ class Figure(Struct, frozen=True):
     target: str = ""
 
 
+ROUNDS = 25
+"""Of a ratio: each times what is measured once, between two yardsticks."""
+
 FIGURES = pytest.StashKey[list[Figure]]()
 
 Measure = Callable[..., Any]
 Note = Callable[[str, float, str, str], None]
+Relate = Callable[..., None]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -98,6 +104,13 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
     made.close()
 
 
+@pytest.fixture(scope="module")
+def client(loop: asyncio.AbstractEventLoop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """The whole application, started, with its records in a temporary folder."""
+    with calling(loop, tmp_path_factory.mktemp("data")) as started:
+        yield started
+
+
 @pytest.fixture
 def note(benchmark: BenchmarkFixture, pytestconfig: pytest.Config) -> Note:
     """Adds a figure that is no time to the summary and to the benchmark's extra_info: name, value, unit, target."""
@@ -139,3 +152,24 @@ def measure(benchmark: BenchmarkFixture, request: pytest.FixtureRequest) -> Meas
         return result
 
     return timed
+
+
+@pytest.fixture
+def relate(benchmark: BenchmarkFixture, request: pytest.FixtureRequest) -> Relate:
+    """Measures something in multiples of a yardstick, in turns with it.
+
+    per: how many of the yardstick's units one call of it is.
+    """
+
+    def related(subject: Callable[[], Any], yardstick: Yardstick, per: float = 1.0) -> None:
+        turns = Turns(subject, yardstick, per)
+        pedantic: Callable[..., Any] = benchmark.pedantic
+        pedantic(subject, setup=turns.pace, rounds=ROUNDS, warmup_rounds=2)
+        if benchmark.stats is None:  # --benchmark-disable
+            return
+        ratio = turns.ratio(benchmark.stats.stats.data)
+        benchmark.extra_info |= {"ratio": ratio, "yardstick": yardstick.name}
+        name = request.node.name.removeprefix("test_")
+        request.config.stash[FIGURES].append(Figure(name, ratio, float("nan"), f"x {yardstick.name}"))
+
+    return related

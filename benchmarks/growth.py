@@ -90,7 +90,6 @@ class Grown:
         )
         self.ids = [id.bytes for (id,) in found]
         await connection.close()
-        await self.store.open()
 
     async def record(self) -> None:
         """One group commit."""
@@ -124,11 +123,16 @@ ACTS: dict[str, Callable[[Grown], Awaitable[None]]] = {
 }
 
 
-async def measure(grown: Sequence[Grown], rounds: int, turns: int) -> dict[str, list[list[float]]]:
-    """Milliseconds of each act, by round and table: the median of its turns, which alternate between the tables."""
+async def fill(grown: Sequence[Grown]) -> None:
     for one in grown:
         await one.fill()
         Console(stderr=True).print(f"{one.rows:,} rows are there")
+
+
+async def measure(grown: Sequence[Grown], rounds: int, turns: int) -> dict[str, list[list[float]]]:
+    """Milliseconds of each act, by round and table: the median of its turns, which alternate between the tables."""
+    for one in grown:
+        await one.store.open()
     found: dict[str, list[list[float]]] = {name: [] for name in ACTS}
     for _ in range(rounds + 1):
         for name, act in ACTS.items():
@@ -159,6 +163,7 @@ def main() -> None:
         for url in urls:
             servers.callback(drop_database, server_url, database_name(url))
         grown = [Grown(url, rows) for url, rows in zip(urls, options.rows, strict=True)]
+        uvloop.run(fill(grown))
         found = uvloop.run(measure(grown, options.rounds, options.turns))
     about = machine(("asyncpg", "uvloop"), []).line()
     shown = Table(title="Milliseconds, medians", caption=about, title_justify="left", caption_justify="left")

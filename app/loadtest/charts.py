@@ -82,7 +82,18 @@ def _figure(chart: Chart) -> Iterator[str]:
     yield '<ul class="legend">'
     yield from (f"<li>{key(line.tone)}{escape(line.name)}</li>" for line in chart.lines)
     yield "</ul>"
-    yield f'<div class="field"><svg class="plot" role="img" aria-labelledby="{chart.name}-t {chart.name}-d">'
+    yield '<div class="field">'
+    yield from plot(chart)
+    yield f'<div class="over" tabindex="0" role="group" aria-label="{escape(chart.title)}: arrow keys tell each value">'
+    yield '</div><div class="tip" role="status" hidden></div></div>'
+    # Within a script element nothing is escaped, and only < can end it.
+    points = msgspec.json.encode(_points(chart)).decode().replace("<", "\\u003c")
+    yield f'<script type="application/json">{points}</script></figure>'
+
+
+def plot(chart: Chart) -> Iterator[str]:
+    """The chart alone, as large as what it is put into."""
+    yield f'<svg class="plot" role="img" aria-labelledby="{chart.name}-t {chart.name}-d">'
     yield f'<title id="{chart.name}-t">{escape(chart.title)}</title>'
     yield f'<desc id="{chart.name}-d">{escape(_described(chart))}</desc>'
     yield from _grid(chart)
@@ -98,11 +109,6 @@ def _figure(chart: Chart) -> Iterator[str]:
     if chart.note:
         yield f'<text class="note" x="50%" y="50%" text-anchor="middle">{escape(chart.note)}</text>'
     yield '<line class="cursor" y1="0" y2="100%"/></svg>'
-    yield f'<div class="over" tabindex="0" role="group" aria-label="{escape(chart.title)}: arrow keys tell each value">'
-    yield '</div><div class="tip" role="status" hidden></div></div>'
-    # Within a script element nothing is escaped, and only < can end it.
-    points = msgspec.json.encode(_points(chart)).decode().replace("<", "\\u003c")
-    yield f'<script type="application/json">{points}</script></figure>'
 
 
 def key(tone: str) -> str:
