@@ -148,7 +148,7 @@ def test_two_processes_grant_the_burst_once_together(redis_url: str) -> None:
     play(scenario)
 
 
-@pytest.mark.parametrize(("per_s", "cost", "held"), [(2000, 10, 0), (5000, 1, 10)])
+@pytest.mark.parametrize(("per_s", "cost", "held"), [(2000, 10, 0), (5000, 1, 10), (20_000, 1, 40)])
 def test_two_processes_grant_the_rate_once_together_by_the_servers_clock(
     redis_url: str, per_s: int, cost: int, held: int
 ) -> None:
