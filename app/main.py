@@ -50,7 +50,7 @@ from app.ids import Uuid7
 from app.keys import Keyring, Keys
 from app.limits.allowances import Allowances
 from app.limits.census import Census
-from app.limits.limiter import Limiter
+from app.limits.spread import limiter_over
 from app.metering import Metering
 from app.neighbours import Store, Tiers, breakers_of, make_store
 from app.overrides import Overrides
@@ -126,7 +126,7 @@ def create_app(settings: Settings, cells: Path | None = None, lines: LineWriter 
     records, assessor, lists = parts.records, parts.assessor, parts.lists
     keyring, keys = make_keys(settings, secrets, store, tiers)
     processes = (settings.scaling.max_replicas or settings.scaling.min_replicas) * server.workers
-    limiter = Limiter(tiers.shared, processes)
+    limiter = limiter_over(tiers.shared, processes)
     census = None if tiers.shared is None else Census(tiers.shared, processes, limiter.divide)
     rates = Rates(limiter)
     notes = Notes(store)

@@ -180,8 +180,8 @@ def test_two_processes_grant_the_rate_once_together_by_the_servers_clock(
 
 
 async def server_time_s(pod: Pod) -> float:
-    reply = await pod.redis.evaluate(
-        b"local t = redis.call('TIME') return t[1] .. '.' .. ('%06d'):format(t[2])", [], b""
+    (reply,) = await pod.redis.evaluate_each(
+        b"local t = redis.call('TIME') return t[1] .. '.' .. ('%06d'):format(t[2])", b""
     )
     assert isinstance(reply, bytes)
     return float(reply)

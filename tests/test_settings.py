@@ -96,6 +96,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "database.busy_timeout": ("250ms", 0.25),
     "database.partitions_ahead": ("24", 24),
     "redis.url": ("redis://user:secret@cache:6379/2", "redis://user:secret@cache:6379/2"),
+    "redis.cluster": ("yes", True),
     "redis.pool_size": ("80", 80),
     "redis.min_idle_conns": ("0", 0),
     "redis.max_conn_age": ("90m", 5400.0),
@@ -146,7 +147,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "tracing.sample": ("0.001", 0.001),
 }
 
-BESIDE = {"database.direct_url": POSTGRES, "database.pooler": POSTGRES}
+BESIDE = {"database.direct_url": POSTGRES, "database.pooler": POSTGRES, "redis.cluster": {"REDIS_URL": "redis://cache"}}
 
 SECRETS = [name for name, key in KEYS.items() if key.kind is SECRET]
 

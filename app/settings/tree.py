@@ -163,9 +163,10 @@ class Database(Section, frozen=True, kw_only=True):
 
 
 class Redis(Section, frozen=True, kw_only=True):
-    """The shared cache. `url` None is none; connections are of one pod."""
+    """The shared cache. `url` None is none; connections are of one pod, to each node of a cluster."""
 
     url: Annotated[str | None, Key(REDIS_URL, "REDIS_URL", optional=True)]
+    cluster: Annotated[bool, Key(FLAG, "REDIS_CLUSTER")]
     pool_size: Annotated[int, Key(whole(1, 100_000), "REDIS_POOL_SIZE")]
     min_idle_conns: Annotated[int, Key(whole(0, 100_000))]
     max_conn_age: Annotated[Seconds, Key(_AGE)]
