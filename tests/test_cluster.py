@@ -15,7 +15,7 @@ from app.cache.invalidation import CHANNEL
 from app.cache.local import MISSING
 from app.cache.redis import OWED_AT_ONCE
 from app.cache.slots import slot_of, spans, tag
-from app.limits.census import SCRIPT
+from app.limits.census import SCRIPT, Census
 
 
 def over(cluster: ValkeyCluster, *seeds: Node, timeout_s: float = 5.0, claim_ttl_s: float = 30.0) -> Pod:
@@ -143,9 +143,12 @@ def test_each_process_that_listens_is_counted_once(cluster: ValkeyCluster) -> No
     async def scenario() -> None:
         pods = [over(cluster) for _ in range(5)]
         async with running(*pods):
-            counts = await pods[0].redis.evaluate_each(SCRIPT, CHANNEL)
-            assert len(counts) == 3
-            assert sum(count for count in counts if isinstance(count, int)) == 5
+            assert len(await pods[0].redis.evaluate_each(SCRIPT, CHANNEL)) == 3
+            told: list[int] = []
+            census = Census(pods[0].redis, 1, told.append)
+            census.start()
+            await until(lambda: told == [5], "all are counted")
+            await census.stop()
 
     play(scenario)
 
@@ -190,6 +193,24 @@ async def asked(pod: Pod, tenant: str, keys: list[bytes]) -> list[bytes]:
 async def asked_on_and_on(pod: Pod, tenant: str, keys: list[bytes]) -> None:
     while True:
         assert await asked(pod, tenant, keys) == [b"value"] * len(keys)
+
+
+def test_where_a_slot_has_moved_to_is_known_from_the_first_answer(cluster: ValkeyCluster) -> None:
+    async def scenario() -> None:
+        pod = over(cluster)
+        pod.nodes._every_s = 3600
+        old, new = cluster.nodes[1], cluster.nodes[2]
+        tenant = cluster.tenant_of(old)
+        slot = cluster.slot(tenant)
+        async with running(pod, linked=False):
+            assert (await pod.redis.get(place(pod, tenant))).answered
+            old.give([(slot, slot)], new)
+            assert (await pod.redis.get(place(pod, tenant))).answered
+            found = pod.nodes.node_of(place(pod, tenant))
+            assert found is not None
+            assert found.address[1] == new.port
+
+    play(scenario)
 
 
 def test_while_a_slot_moves_what_needs_several_of_its_keys_is_refused_and_the_rest_done(
@@ -303,17 +324,20 @@ def test_a_cluster_that_refuses_to_serve_as_it_is_not_whole_costs_no_answer(clus
     play(scenario)
 
 
+@pytest.mark.slow
 def test_a_replica_that_takes_over_is_found() -> None:
     async def scenario() -> None:
         pod = over(cluster, timeout_s=TIMEOUT_S)
+        # Who looks for it is whoever misses it.
+        pod.nodes._every_s = 3600
         old, new = cluster.nodes[0], cluster.nodes[3]
         tenant = cluster.tenant_of(old)
         async with running(pod):
             await pod.get(Source(), tenant_id=tenant)
             await pod.redis.get(place(pod, tenant))
             old.kill()
-            await learnt(pod, place(pod, tenant), new)
             await until_answered(pod, place(pod, tenant))
+            await learnt(pod, place(pod, tenant), new)
             assert (await pod.redis.get(place(pod, tenant))).value is not None
             await until(lambda: pod.link.linked)
             assert sorted(node.address[1] for node in pod.nodes.listed) == sorted(n.port for n in cluster.nodes[1:])
@@ -363,6 +387,25 @@ def test_who_listens_to_a_node_that_leaves_listens_to_another(cluster: ValkeyClu
             await until(lambda: pod.cache.peek("left", KEY) is MISSING)
             others[0].give(had, leaver)
             await until(lambda: len(pod.nodes.listed) == 3)
+
+    play(scenario)
+
+
+def test_nobody_is_told_to_forget_what_is_still_there(cluster: ValkeyCluster) -> None:
+    async def scenario() -> None:
+        pod, other = over(cluster, timeout_s=TIMEOUT_S), over(cluster)
+        async with running(pod, other):
+            gone = next(n for n in cluster.nodes if not int(n.command("PUBSUB", "NUMSUB", CHANNEL)[1]))
+            tenant = cluster.tenant_of(gone)
+            await other.get(Source(b"old"), tenant_id=tenant)
+            gone.pause()
+            assert not await pod.cache.invalidate(tenant, [KEY])
+            assert not await pod.cache.invalidate(tenant, [KEY])
+            await other.redis.get(place(other, cluster.tenant_of(next(n for n in cluster.nodes if n is not gone))))
+            assert (other.link.messages, other.cache.peek(tenant, KEY)) == (0, b"old")
+            gone.resume()
+            await until(lambda: not pod.redis.owed)
+            await until(lambda: other.cache.peek(tenant, KEY) is MISSING, "all have heard")
 
     play(scenario)
 

@@ -270,6 +270,19 @@ def test_where_the_node_of_the_service_is_away_tenants_are_exact_and_the_service
     play(scenario)
 
 
+def test_what_is_taken_here_is_given_back_here(cluster: ValkeyCluster) -> None:
+    async def scenario() -> None:
+        one = Process(cluster, parts=1, timeout_s=TIMEOUT_S)
+        gone = cluster.nodes[1]
+        key, service = made(cluster.tenant_of(gone), burst=10), service_at(cluster.nodes[0], 6)
+        async with processes(one):
+            gone.kill()
+            assert await one.granted(allowance(key, service), 10) == 6
+            assert await one.granted(allowance(key), 10) == 4
+
+    play(scenario)
+
+
 def test_a_bucket_whose_slot_moves_holds_what_it_held(cluster: ValkeyCluster) -> None:
     async def scenario() -> None:
         one, two = Process(cluster), Process(cluster)
