@@ -23,7 +23,7 @@ from app.api.metrics import Metrics
 from app.api.models import Models
 from app.api.operations import PROFILE_EXAMPLE
 from app.api.overrides import OverridesOf
-from app.api.pages import fixed, problem
+from app.api.pages import Kept, fixed, problem, tagged
 from app.api.permissions import Body, guarded
 from app.api.routes import Table
 from app.api.watchlists import Watchlists
@@ -172,7 +172,7 @@ def create_app(settings: Settings, cells: Path | None = None, lines: LineWriter 
     health = HealthOf(status)
     debug = Debug(heap, notes.note)
     within = partial(bounded, deadline)
-    described: dict[str, Answer] = {}
+    described: dict[str, Kept] = {}
     endpoints: dict[str, dict[str, Endpoint]] = {
         "/v1/assessments": {"POST": assessments.create, "GET": within(assessments.list)},
         "/v1/assessments/batch": {"POST": assessments.batch},
@@ -305,8 +305,9 @@ def bounded(deadline: Deadline, endpoint: Endpoint) -> Endpoint:
     return answer
 
 
-async def _description(assessor: Assessor, base_url: str) -> dict[str, Answer]:
-    """The API's description, with a real answer as its example, and its page."""
+async def _description(assessor: Assessor, base_url: str) -> dict[str, Kept]:
+    """The API's description, with a real answer as its example, and its page. That the example is of another day makes
+    them no others."""
     body = msgspec.json.encode(PROFILE_EXAMPLE)
     made: Reply = await assessor.assess(
         "", read_profile(body), body, full=False, dry_run=True, keyed=None, actor=SERVICE
@@ -314,7 +315,8 @@ async def _description(assessor: Assessor, base_url: str) -> dict[str, Answer]:
     example = msgspec.json.decode(made.body, type=wire.Assessment)
     document = openapi.document(__version__, example)
     page = docs.page(document, base_url)
+    told = openapi.encoded(openapi.document(__version__))
     return {
-        "/openapi.json": Answer(200, openapi.encoded(document), (JSON_TYPE,)),
-        "/docs": Answer(200, page.html, page.headers),
+        "/openapi.json": tagged(openapi.encoded(document), (JSON_TYPE,), told),
+        "/docs": tagged(page.html, page.headers, told + base_url.encode()),
     }
