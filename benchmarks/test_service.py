@@ -223,7 +223,8 @@ def recorded(loop: asyncio.AbstractEventLoop, tmp_path_factory: pytest.TempPathF
 
     async def assess_all() -> None:
         for body in generated(RECORDS):
-            await assessor.assess("default", read_profile(body), body, full=False, dry_run=False, keyed=None, actor="cli")
+            profile = read_profile(body)
+            await assessor.assess("default", profile, body, full=False, dry_run=False, keyed=None, actor="cli")
 
     loop.run_until_complete(assess_all())
     return keeper.rows

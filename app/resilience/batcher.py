@@ -38,7 +38,8 @@ class Batcher(Generic[Item, Answer]):
     """
 
     __slots__ = (
-        "_closed", "_items", "_lane", "_loop", "_max_batch", "_max_queue", "_send", "_waiters", "batches", "items", "on_sent",
+        "_closed", "_items", "_lane", "_loop", "_max_batch", "_max_queue", "_send", "_waiters",
+        "batches", "items", "on_sent",
     )  # fmt: skip
 
     def __init__(
