@@ -57,8 +57,8 @@ def sync_ms(folder: Path) -> float:
 
 
 @contextmanager
-def served(store: str, settings: dict[str, str]) -> Iterator[tuple[Service, dict[str, Server]]]:
-    """A service that knows KEY, and the servers beside it by what they are."""
+def served(store: str, settings: dict[str, str], config: str = "") -> Iterator[tuple[Service, dict[str, Server]]]:
+    """A service that knows KEY, and the servers beside it by what they are. config: more for its file."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headline-")))
         servers: dict[str, Server] = {}
@@ -72,7 +72,7 @@ def served(store: str, settings: dict[str, str]) -> Iterator[tuple[Service, dict
                 "MAX_REPLICAS": "1",
                 **settings,
             }
-        service = Service(folder, CONFIG, LOG_LEVEL="error", PERFORMANCE_MONITORING_INTERVAL="1s", **settings)
+        service = Service(folder, CONFIG + config, LOG_LEVEL="error", PERFORMANCE_MONITORING_INTERVAL="1s", **settings)
         try:
             yield service.start(), servers
         finally:
