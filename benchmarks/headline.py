@@ -1,13 +1,14 @@
 """The two figures that the service is known by: 10,000 users, and 10,000 connections flat out, recorded.
 
     python benchmarks/headline.py [--store postgres|sqlite] [--users 10000] [--seconds 30] [--flat-out]
-        [--mix assessments] [--rounds 1] [--folder FOLDER] [--json FILE] [NAME=VALUE ...]
+        [--mix assessments] [--rounds 1] [--folder FOLDER] [--json FILE] [--witness USERS] [NAME=VALUE ...]
 
 One service with one worker and `configs/performance_10k.yaml`, its database (and with PostgreSQL a Valkey), and the
 load generator of `kyb loadtest`, all on this machine. NAME=VALUE: settings of the service, over those of the file.
 --folder: where the databases keep their files; the time that a small write and its fdatasync take there is told, since
 no commit is faster. Cores are CPU time ÷ time, of each program. Latency counts from the intended moment; flat out, from
-the sending. Flat out each request is of one of 1,000 businesses.
+the sending. Flat out each request is of one of 1,000 businesses. --witness: so many more users of another load
+generator at the same time, wrk, each of whom thinks 5 s on average; its latencies count from the sending.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import argparse
 import os
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -24,6 +26,7 @@ from statistics import median
 from typing import Any
 
 import msgspec
+from compare import Round, wrk
 from sizes import database_cpu_s
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
@@ -32,6 +35,7 @@ from service import HOST, KEY, Service
 
 from app.loadtest import running
 from app.loadtest.mix import shares
+from app.loadtest.profiles import Profiles
 from app.loadtest.results import Scenario
 from app.loadtest.running import Setup
 from app.loadtest.scenarios import FLAT_OUT_BUSINESSES, Phase, Plan
@@ -87,6 +91,7 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
         businesses = FLAT_OUT_BUSINESSES if options.flat_out else 0
         plan = Plan("headline", "", (phase,), flat_out=options.flat_out, businesses=businesses)
         before = {name: database_cpu_s(server) for name, server in servers.items()}  # type: ignore[arg-type]
+        witness = Witness(service, options.witness, options.seconds)
         began = time.monotonic()
         scenario = running.run(
             plan, Setup(address, shares(options.mix), "headline", period_s=PERIOD_S), None, lambda glance: None
@@ -96,7 +101,37 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
             name: round((database_cpu_s(server) - before[name]) / took_s, 2)  # type: ignore[arg-type]
             for name, server in servers.items()
         }
-    return figures(scenario, cores)
+    return {**figures(scenario, cores), **witness.figures()}
+
+
+class Witness(threading.Thread):
+    """Users of another load generator, for so many seconds once all others are there; none where users is 0."""
+
+    def __init__(self, service: Service, users: int, seconds: int) -> None:
+        super().__init__(daemon=True)
+        self._url = f"http://{HOST}:{service.port}/v1/assessments"
+        self._users, self._seconds = users, seconds
+        self._bodies = service.folder / "bodies"
+        self._round: Round | None = None
+        if users:
+            profiles = Profiles("witness", users)
+            self._bodies.write_bytes(b"\n".join([profiles.body() for _ in range(1000)]))
+            self.start()
+
+    def run(self) -> None:
+        time.sleep(WARM_S)
+        self._round = wrk(self._url, "POST", self._bodies, self._seconds - 1, self._users, PERIOD_S)
+
+    def figures(self) -> dict[str, Any]:
+        """What it saw, once it is done."""
+        if not self._users:
+            return {}
+        self.join()
+        if self._round is None:
+            raise SystemExit("wrk told nothing")
+        seen = self._round
+        told = {f"wrk_{name}_ms": getattr(seen, f"{name}_us") / 1000 for name in ("p50", "p95", "p99")}
+        return {"wrk_per_second": round(seen.per_second), **told, "wrk_errors": seen.errors}
 
 
 def figures(scenario: Scenario, cores: dict[str, float]) -> dict[str, Any]:
@@ -131,6 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--flat-out", action="store_true")
     parser.add_argument("--mix", default="assessments", help="as of kyb loadtest")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--witness", type=int, default=0, metavar="USERS")
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--json", type=Path)
     options = parser.parse_intermixed_args(arguments)
