@@ -27,6 +27,9 @@ OVERLAYS = ("overlays/10k", "overlays/single")
 ALONE = ("migration", "toolbox")
 """What is applied by itself, before the overlay."""
 
+ADDRESSES = {"DATABASE_URL": "postgresql://kyb@host/kyb", "REDIS_URL": "redis://host"}
+"""What a Secret would hold, so that the settings are those of a pod."""
+
 VARIABLES = {key.env for key in KEYS.values() if key.env} | {"CONFIG_FILE"}
 POD_OWNERS = {"Deployment", "CronJob", "Job", "Pod"}
 
@@ -88,7 +91,7 @@ class Manifests:
 
     def settings(self, folder: Path) -> Settings:
         """The settings in force in a pod of the service. folder: where its settings file is written to."""
-        return load(self.environment(folder)).settings
+        return load({**ADDRESSES, **self.environment(folder)}).settings
 
     def environment(self, folder: Path) -> dict[str, str]:
         """What a pod of the service is started with, Secrets apart, its settings file in a folder of this machine."""

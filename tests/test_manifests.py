@@ -1,4 +1,4 @@
-"""The manifests of Kubernetes: right by the schemas, made of what they say they are made of, and nothing secret in them."""
+"""The manifests of Kubernetes: right by the schemas, made of what they should be made of, no secret in them."""
 
 from __future__ import annotations
 
@@ -19,18 +19,20 @@ from manifests import (
     ROOT,
     SERVICE,
     VARIABLES,
-    Document,
-    Manifests,
     Pod,
     manifests,
     source_name,
 )
 
+from app import __version__
+
 ALL = (*OVERLAYS, *ALONE)
 VERSIONS = ("1.31", "1.35", "1.36", "1.37")
 """Of Kubernetes: the oldest that knows all that is asked for, and those that are maintained."""
+IMAGES = {"pgbouncer": "docker.io/edoburu/pgbouncer:v1.25.2-p0"}
 OPERATOR = "monitoring.coreos.com/"
-SECRETS = {one["metadata"]["name"]: one for one in yaml.safe_load_all((KUBERNETES / "secrets.example.yaml").read_text())}
+EXAMPLE = KUBERNETES / "secrets.example.yaml"
+SECRETS = {one["metadata"]["name"]: one for one in yaml.safe_load_all(EXAMPLE.read_text("utf-8"))}
 PODS = [pytest.param(of, pod, id=f"{of} {pod.owner}") for of in ALL for pod in manifests(of).pods()]
 
 RESTRICTED_VOLUMES = {"configMap", "emptyDir", "projected", "secret"}
@@ -66,7 +68,7 @@ def test_every_manifest_is_part_of_a_kustomization() -> None:
         kustomization = yaml.safe_load(file.read_text())
         used |= {file.parent / name for name in kustomization.get("resources", ())}
     lying = {file for file in KUBERNETES.rglob("*.yaml") if file.name != "kustomization.yaml"}
-    assert lying - used == {KUBERNETES / "secrets.example.yaml"}
+    assert lying - used == {EXAMPLE}
 
 
 def test_the_settings_file_is_the_one_of_configs() -> None:
@@ -134,10 +136,7 @@ def test_a_pod_writes_nowhere_but_into_tmp(of: str, pod: Pod) -> None:
 @pytest.mark.parametrize(("of", "pod"), PODS)
 def test_an_image_says_which(of: str, pod: Pod) -> None:
     images = [container["image"] for container in pod.spec["containers"]]
-    assert images == (["docker.io/edoburu/pgbouncer:v1.25.2-p0"] if pod.labels["app"] == "pgbouncer" else [IMAGE])
-
-
-IMAGE = f"{SERVICE}:1.0.0"
+    assert images == [IMAGES.get(pod.labels["app"], f"{SERVICE}:{__version__}")]
 
 
 @pytest.mark.parametrize(("of", "pod"), PODS)
@@ -205,5 +204,3 @@ def test_names_are_those_that_runbook_and_dashboards_know() -> None:
     told = {(one["kind"], source_name(one)) for one in manifests("overlays/10k").documents}
     assert told >= {("Deployment", SERVICE), ("Service", SERVICE), ("HorizontalPodAutoscaler", f"{SERVICE}-hpa")}
     assert {one["metadata"]["name"] for one in manifests("migration").all("Job")} == {f"{SERVICE}-migrate"}
-
-
