@@ -1,7 +1,7 @@
 """What independent tools say of the manifests and the image: `make check-deploy`, in an environment of its own.
 
-The Prometheus Operator's definitions (cloudcoil's models of them), the policies of checkov (checkov.yaml says which do not
-apply and why), hadolint. Ends with 1 where any of them finds something.
+The Prometheus Operator's definitions (cloudcoil's models of them), the policies of checkov (checkov.yaml says which do
+not apply, and why), hadolint. Ends with 1 where any of them finds something.
 """
 
 from __future__ import annotations
@@ -64,22 +64,23 @@ def of_checkov(folder: Path) -> Iterator[str]:
         yield text
 
 
-def of_hadolint() -> Iterator[str]:
-    """What hadolint finds in any Containerfile."""
-    for file in sorted(HERE.rglob("Containerfile*")):
+def of_hadolint(files: list[Path]) -> Iterator[str]:
+    """What hadolint finds in Containerfiles."""
+    for file in files:
         code, text = said(PROGRAMS / "hadolint", "--failure-threshold", "info", file)
         if code:
             yield text
 
 
 def main(kubectl: str) -> int:
+    images = sorted(HERE.rglob("Containerfile*"))
     with tempfile.TemporaryDirectory(prefix="kyb-manifests-") as name:
         folder = Path(name)
         files = render(kubectl, folder)
         checks = {
             "Prometheus Operator": of_operator(files),
             "checkov": of_checkov(folder),
-            "hadolint": of_hadolint(),
+            f"hadolint ({len(images)} files)": of_hadolint(images),
         }
         faults = {check: list(found) for check, found in checks.items()}
     for check, found in faults.items():
