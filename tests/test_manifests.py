@@ -25,6 +25,7 @@ from manifests import (
 )
 
 from app import __version__
+from app.settings.tree import KEYS
 
 ALL = (*OVERLAYS, *ALONE)
 VERSIONS = ("1.31", "1.35", "1.36", "1.37")
@@ -186,10 +187,21 @@ def test_every_variable_is_one_of_the_settings(of: str, pod: Pod) -> None:
     assert told <= VARIABLES
 
 
-def test_every_variable_of_the_settings_is_explained() -> None:
-    """In the packaged settings, beside the key that it sets."""
-    text = (ROOT / "app" / "defaults.yaml").read_text("utf-8")
-    assert {name for name in VARIABLES if not re.search(rf"#.*\b{name}\b", text)} == set()
+def test_every_setting_is_explained() -> None:
+    """Beside its key in the packaged settings, with its variable where it has one."""
+    lines = (ROOT / "app" / "defaults.yaml").read_text("utf-8").splitlines()
+    explained: dict[str, str] = {}
+    section = ""
+    for line in lines:
+        if found := re.match(r"(\w+):", line):
+            section = found[1]
+        elif found := re.match(r"  (\w+): .*?(?: # (.*))?$", line):
+            explained[f"{section}.{found[1]}"] = found[2] or ""
+    assert set(explained) == set(KEYS)
+    for name, comment in explained.items():
+        variable = KEYS[name].env or ""
+        assert variable in comment, name
+        assert re.search(r"[a-z]{2}", comment.replace(variable, "")), name
 
 
 def test_the_pods_of_one_image_are_told_the_same() -> None:
