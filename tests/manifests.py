@@ -163,12 +163,9 @@ def quantity(text: str | int) -> float:
     return float(digits) * _UNITS[str(text)[len(digits) :]]
 
 
-def share_of(text: str | int, whole: int, up: bool) -> int:
-    """A number of pods, given as such or in percent."""
-    if isinstance(text, int):
-        return text
-    part = int(text.removesuffix("%")) * whole / 100
-    return math.ceil(part) if up else math.floor(part)
+def share_of(text: str | int, whole: int) -> int:
+    """A number of pods, given as such or in percent, which is rounded up as Kubernetes does for surges and budgets."""
+    return text if isinstance(text, int) else math.ceil(int(text.removesuffix("%")) * whole / 100)
 
 
 def probes(pod: Pod) -> Iterator[Document]:
