@@ -35,7 +35,6 @@ OPERATOR = "monitoring.coreos.com/"
 EXAMPLE = KUBERNETES / "secrets.example.yaml"
 SECRETS = {one["metadata"]["name"]: one for one in yaml.safe_load_all(EXAMPLE.read_text("utf-8"))}
 PODS = [pytest.param(of, pod, id=f"{of} {pod.owner}") for of in ALL for pod in manifests(of).pods()]
-
 RESTRICTED_VOLUMES = {"configMap", "emptyDir", "projected", "secret"}
 
 
