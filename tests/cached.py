@@ -62,8 +62,11 @@ class Pod:
         min_calls: int = 10,
         cluster: bool = False,
     ) -> None:
+        # A busy machine is not what these pods are about, except where one is given less patience.
+        acquire_s = LONG_S if timeout_s == LONG_S else 0.05
+
         def pool(url: str) -> Pool:
-            return Pool(url, connections=4, min_idle=1, max_age_s=600, timeout_s=timeout_s, acquire_timeout_s=0.05)
+            return Pool(url, connections=4, min_idle=1, max_age_s=600, timeout_s=timeout_s, acquire_timeout_s=acquire_s)
 
         def breaker(name: str = "redis") -> Breaker:
             return Breaker(name, failures=FAILURES, min_calls=min_calls, open_s=0.3, probes=1)
