@@ -143,6 +143,7 @@ class Machine:
         self.folder = folder
         self.cluster = cluster
         self.port = port
+        self.script = SCRIPT
         self.bin = folder / "bin"
         self.calls = folder / "calls"
         self.overlay = folder / "overlay"
@@ -177,7 +178,7 @@ class Machine:
         """The script, in a group of processes of its own as a terminal's job is."""
         own = ["--overlay", str(self.overlay), "--migration", str(self.migration)]
         return subprocess.Popen(
-            [str(SCRIPT), *own, *arguments],
+            [str(self.script), *own, *arguments],
             cwd=self.folder,
             env=self.environment(key, **more),
             stdin=subprocess.DEVNULL,
@@ -189,7 +190,7 @@ class Machine:
 
     def alone(self, *arguments: str) -> Ended:
         """The script without any option of ours: what it finds by itself."""
-        command = [str(SCRIPT), *arguments]
+        command = [str(self.script), *arguments]
         env = self.environment(KEY)
         done = subprocess.run(
             command, cwd=self.folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=LIMIT_S
@@ -200,7 +201,7 @@ class Machine:
         return ended(self.start(*arguments, key=key, **more))
 
     def deploy(self, *arguments: str, key: str | None = KEY, **more: str) -> Ended:
-        return self.run("--kubernetes", "--timeout", "3", *arguments, key=key, **more)
+        return self.run("--kubernetes", "--timeout", "5", *arguments, key=key, **more)
 
     @property
     def image(self) -> str:
@@ -220,6 +221,16 @@ def ended(process: subprocess.Popen[str]) -> Ended:
         os.killpg(process.pid, signal.SIGKILL)
         raise
     return Ended(process.returncode, said)
+
+
+def in_order(said: str, *parts: str) -> bool:
+    """Whether it holds all of these, each behind the one before."""
+    at = 0
+    for part in parts:
+        at = said.find(part, at)
+        if at < 0:
+            return False
+    return True
 
 
 def found(tool: str) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cluster import Image
-from deploying import FIRST, JOB, NAME, SCRIPT, SECOND, Machine, ended, found, machine_for, without_database
+from deploying import FIRST, JOB, NAME, SCRIPT, SECOND, Machine, ended, in_order, machine_for, without_database
 from service import HOST, ROOT, Service, free_port, mint, serving, wait_until
 
 PATCHED = f"patch Deployment/{NAME}"
@@ -42,15 +41,6 @@ def empty(tmp_path: Path, service: Service) -> Iterator[Machine]:
     """A machine whose cluster holds nothing but the Secrets."""
     with machine_for(tmp_path, service) as there:
         yield there
-
-
-def in_order(said: str, *parts: str) -> bool:
-    at = 0
-    for part in parts:
-        at = said.find(part, at)
-        if at < 0:
-            return False
-    return True
 
 
 @pytest.mark.parametrize(("arguments", "why"), WRONG)
@@ -359,8 +349,3 @@ def test_health_is_asked_through_the_service_and_tells_that_no_key_was_given(mac
     done = machine.run("--health-check", key=None)
     assert done.code == 0, done
     assert "no assessment was tried" in done.said
-
-
-def test_the_script_is_clean() -> None:
-    checked = subprocess.run([found("shellcheck"), "-x", "-a", SCRIPT], capture_output=True, text=True, check=False)
-    assert checked.returncode == 0, checked.stdout

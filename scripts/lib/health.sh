@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Whether a service does its work, asked over HTTP: at an address, or through kubectl port-forward.
 
-readonly READY_WITHIN_S=60
+readonly READY_WITHIN_S=60 DATABASE_WITHIN_S=10
 
 forward_pid='' forward_url=''
 
@@ -76,7 +76,7 @@ is_ready() {
 # Broken is what leaves nothing to be recorded or read; anything else that is not well is told. Each look has the service look
 # anew, and the next sees what that found.
 check_components() {
-    local deadline=$((SECONDS + 5)) status
+    local deadline=$((SECONDS + (timeout < DATABASE_WITHIN_S ? timeout : DATABASE_WITHIN_S))) status
     while :; do
         status=$(ask /health/detailed)
         if [[ $status != 200 ]]; then
