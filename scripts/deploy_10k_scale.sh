@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Brings the service to Kubernetes, to Railway, or to both in turn, and takes back what is not healthy: --help, docs/deploying.md.
+# Brings the service to Kubernetes, to Railway or to both, and takes back what is not healthy: docs/deploying.md.
 set -euo pipefail
 
 if ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] < 404)); then
@@ -8,9 +8,10 @@ if ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] < 404)); then
 fi
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
-readonly ROOT NAME=risk-assessment-service PORT=8080 PROFILE=$ROOT/examples/healthy-manufacturer.json SELF=scripts/deploy_10k_scale.sh
-readonly USAGE="usage: $SELF [--kubernetes] [--railway] [--canary PERCENT | --health-check | --load-test | --rollback | --status] [--dry-run] [OPTION...]
-       $SELF --help tells the rest"
+readonly ROOT SELF=scripts/deploy_10k_scale.sh
+readonly NAME=risk-assessment-service PORT=8080 PROFILE=$ROOT/examples/healthy-manufacturer.json
+readonly USAGE="usage: $SELF [--kubernetes] [--railway] [--canary PERCENT] [--dry-run]
+       [--health-check] [--load-test] [--rollback] [--status] [OPTION...]; --help tells the rest"
 readonly HELP="usage: $SELF WHERE [WHAT...] [OPTION...] [-- OPTION-OF-THE-LOAD-TEST...]
 
 Where; with both, Railway once Kubernetes is done. What only looks or goes back means Kubernetes where none is named:
@@ -34,22 +35,24 @@ Options:
   --image IMAGE         instead of the overlay's, such as registry.example/risk-assessment-service:1.0.1
   --namespace NAME      (kyb-platform)
   --context NAME        of kubectl
-  --url URL             where callers reach the service in Kubernetes: health is asked there too (--health-check: there
-                        instead of through port-forward), and the load test goes there; without, to the Ingress's host
+  --url URL             where callers reach the service in Kubernetes: health is asked there too (--health-check: there,
+                        not through port-forward), and the load test goes there; without it, to the Ingress's host
   --railway-url URL     the same of Railway
   --railway-service NAME, --railway-environment NAME    (risk-assessment-service, the linked one)
   --key-file FILE       with an API key (else KYB_KEY, else the file KYB_KEY_FILE)
   --timeout TIME        of each wait: 90, 90s or 10m (10m)
   --canary-time TIME    for which the canary is watched (60s)
 
-Exit status: 0 all was done and verified; 1 something failed: rolled back, or nothing replaced, as it says; 2 wrong usage;
-3 a tool, credentials or the cluster are missing, and nothing was touched; 4 the rollback failed, somebody has to look now;
+Exit status: 0 all was done and verified; 1 something failed: rolled back, or nothing replaced, as it says; 2 wrong
+usage; 3 a tool, credentials or the cluster are missing, nothing was touched; 4 no rollback: somebody has to look now;
 5 the load test missed a target; 6 it proves nothing; 130, 143 interrupted."
 
 places=() deploys='' checks='' loads='' rolls_back='' tells='' load_options=()
-overlay=$ROOT/deploy/kubernetes/overlays/10k migration=$ROOT/deploy/kubernetes/migration
+overlay=$ROOT/deploy/kubernetes/overlays/10k
+migration=$ROOT/deploy/kubernetes/migration
 namespace=kyb-platform image='' context='' canary='' dry_run=no
-url='' railway_url='' railway_service=$NAME railway_environment='' key=${KYB_KEY:-} key_file='' timeout=600 canary_time=60
+url='' railway_url='' railway_service=$NAME railway_environment=''
+key=${KYB_KEY:-} key_file='' timeout=600 canary_time=60
 
 # shellcheck source=scripts/lib/telling.sh
 . "$ROOT/scripts/lib/telling.sh"
@@ -57,6 +60,8 @@ url='' railway_url='' railway_service=$NAME railway_environment='' key=${KYB_KEY
 . "$ROOT/scripts/lib/health.sh"
 # shellcheck source=scripts/lib/manifests.sh
 . "$ROOT/scripts/lib/manifests.sh"
+# shellcheck source=scripts/lib/cluster.sh
+. "$ROOT/scripts/lib/cluster.sh"
 # shellcheck source=scripts/lib/kubernetes.sh
 . "$ROOT/scripts/lib/kubernetes.sh"
 # shellcheck source=scripts/lib/canary.sh
@@ -70,7 +75,9 @@ seconds() {
     if [[ ${BASH_REMATCH[2]:-} == m ]]; then REPLY=$((BASH_REMATCH[1] * 60)); else REPLY=${BASH_REMATCH[1]}; fi
 }
 
-address() { [[ $2 =~ ^https?://[^/[:space:]]+/?$ ]] || misused "$1 takes an address such as https://kyb.example, not '$2'"; }
+address() {
+    [[ $2 =~ ^https?://[^/[:space:]]+/?$ ]] || misused "$1 takes an address such as https://kyb.example, not '$2'"
+}
 
 add_place() { if [[ " ${places[*]} " != *" $1 "* ]]; then places+=("$1"); fi; }
 
@@ -80,7 +87,8 @@ parse() {
     while (($#)); do
         flag=${1%%=*}
         case $flag in
-            --canary | --overlay | --migration | --image | --namespace | --context | --url | --railway-url | --railway-service | --railway-environment | --key-file | --timeout | --canary-time)
+            --canary | --overlay | --migration | --image | --namespace | --context | --url | --railway-url | \
+                --railway-service | --railway-environment | --key-file | --timeout | --canary-time)
                 if [[ $1 == *=* ]]; then
                     value=${1#*=}
                 else
@@ -131,21 +139,27 @@ parse() {
 
 settle() {
     if [[ -n $rolls_back && -n $deploys$checks$loads$tells ]]; then misused '--rollback goes alone'; fi
-    [[ -n $deploys$checks$loads$rolls_back$tells ]] || { ((${#places[@]})) && deploys=yes; } || misused 'what is to be done?'
+    if [[ -z $deploys$checks$loads$rolls_back$tells ]]; then
+        ((${#places[@]})) || misused 'what is to be done?'
+        deploys=yes
+    fi
     if ((${#places[@]} == 0)); then
         [[ -z $deploys ]] || misused 'where to? --kubernetes, --railway, or both'
         places=(kubernetes)
     fi
     # Both are always Kubernetes first.
     ((${#places[@]} == 1)) || places=(kubernetes railway)
-    [[ -z $canary || ${places[0]} == kubernetes ]] || misused '--canary goes with --kubernetes: a service on Railway has one deployment'
+    [[ -z $canary || ${places[0]} == kubernetes ]] ||
+        misused '--canary goes with --kubernetes: a service on Railway has one deployment'
     ((${#load_options[@]} == 0)) || [[ -n $loads ]] || misused "what comes after -- is for --load-test"
     [[ ${places[*]} != railway || -n $railway_url ]] || railway_url=$url
+    [[ -z $loads || " ${places[*]} " != *' railway '* || -n $railway_url ]] ||
+        misused 'where is it reached on Railway? Name it with --railway-url'
     local file=${key_file:-${KYB_KEY_FILE:-}}
     if [[ -n $file && (-z $key || -n $key_file) ]]; then
         key=$(tr -d '[:space:]' <"$file") || misused "the key file $file cannot be read"
     fi
-    [[ -z $key || $key =~ ^[!-~]+$ && $key != *[\"\\]* ]] || misused 'that is no API key'
+    [[ -z $key || $key =~ ^[[:graph:]]+$ && $key != *[\"\\]* ]] || misused 'that is no API key'
 }
 
 preflight() {
@@ -157,10 +171,11 @@ preflight() {
             continue
         fi
         rights=('get deployments.apps' 'list pods')
-        [[ -z $deploys ]] || rights+=('create deployments.apps' 'patch deployments.apps' 'create jobs.batch' 'delete jobs.batch' 'patch services')
+        [[ -z $deploys ]] || rights+=('create deployments.apps' 'patch deployments.apps' 'create jobs.batch'
+            'delete jobs.batch' 'patch services')
         [[ -z $canary ]] || rights+=('delete deployments.apps')
         [[ -z $rolls_back ]] || rights+=('patch deployments.apps' 'delete deployments.apps')
-        [[ -z $deploys$rolls_back && ( -z $checks || -n $url ) ]] || rights+=('create pods --subresource=portforward')
+        [[ -z $deploys$rolls_back && (-z $checks || -n $url) ]] || rights+=('create pods --subresource=portforward')
         # With an address, what only asks the service needs no cluster.
         [[ -n $url && -z $deploys$rolls_back$tells ]] || kubernetes_preflight "${rights[@]}"
     done
@@ -171,8 +186,11 @@ preflight() {
 load_test() {
     local target=$url outcome=0
     [[ $1 != railway ]] || target=$railway_url
-    [[ -n $target || $1 == railway ]] || target=$(ingress_address)
-    [[ -n $target ]] || misused "where is it reached? Name it with --url or --railway-url: a port-forward would measure itself"
+    [[ -n $target ]] || target=$(ingress_address)
+    if [[ -z $target ]]; then
+        [[ -z $deploys ]] || die "$FAILED" 'it is deployed, and not tested under load: name where it is reached with --url'
+        misused 'where is it reached? Name it with --url: a port-forward would measure itself'
+    fi
     ((${#load_options[@]})) || load_options=(--quick)
     step "load test of $target: ${load_options[*]}"
     state="the load test of $target was under way; what is deployed is unchanged"
@@ -181,16 +199,20 @@ load_test() {
     change "$ROOT/scripts/load_test_10k.sh" --url "$target" "${load_options[@]}" || outcome=$?
     case $outcome in
         0) is_dry || say "LOAD TEST MET every target that was judged" ;;
-        5) die "$TARGET_MISSED" "LOAD TEST MISSED a target. What is deployed stays; to go back: $SELF --$1 --rollback" ;;
+        5) die "$TARGET_MISSED" "LOAD TEST MISSED a target; what runs is left. To go back: $SELF --$1 --rollback" ;;
         6) die "$PROVES_NOTHING" 'the load test PROVES NOTHING: the generator was the bottleneck, see its report' ;;
         *) die "$FAILED" "the load test was not done (it ended with $outcome)" ;;
     esac
 }
 
 ingress_address() {
-    local host
-    host=$(k get ingress "$NAME" --ignore-not-found -o 'jsonpath={.spec.tls[0].hosts[0]}|{.spec.rules[0].host}' 2>/dev/null) || return 0
-    if [[ -n ${host%|*} ]]; then printf 'https://%s' "${host%|*}"; elif [[ -n ${host#*|} ]]; then printf 'http://%s' "${host#*|}"; fi
+    local host of='{.spec.tls[0].hosts[0]}|{.spec.rules[0].host}'
+    host=$(k get ingress "$NAME" --ignore-not-found -o "jsonpath=$of" 2>/dev/null) || return 0
+    if [[ -n ${host%|*} ]]; then
+        printf 'https://%s' "${host%|*}"
+    elif [[ -n ${host#*|} ]]; then
+        printf 'http://%s' "${host#*|}"
+    fi
 }
 
 # each WHAT: that of each place.
@@ -202,7 +224,8 @@ each() {
         elif [[ $place == kubernetes ]]; then
             besides='Railway was not begun'
         else
-            besides="what was done in Kubernetes stays; to go back there: $SELF --kubernetes --namespace $namespace --rollback"
+            besides="what was done in Kubernetes stays; to go back there:"
+            besides+=" $SELF $here --rollback"
         fi
         # Not within a condition, where a step that fails would not end it.
         "${place}_$1"

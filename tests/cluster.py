@@ -30,6 +30,7 @@ RESOURCES = [
     ("", "v1", "LimitRange", "limitranges", True),
     ("", "v1", "ResourceQuota", "resourcequotas", True),
     ("", "v1", "Pod", "pods", True),
+    ("", "v1", "Event", "events", True),
     ("apps", "v1", "Deployment", "deployments", True),
     ("apps", "v1", "ReplicaSet", "replicasets", True),
     ("batch", "v1", "Job", "jobs", True),
@@ -143,7 +144,9 @@ class Cluster:
         if plural == "deployments":
             self._roll(made)
         if plural == "jobs" and "status" not in made:
-            ends = {"complete": ["SuccessCriteriaMet", "Complete"], "fail": ["FailureTarget", "Failed"], "run": []}[self.jobs]
+            ends = {"complete": ["SuccessCriteriaMet", "Complete"], "fail": ["FailureTarget", "Failed"], "run": []}[
+                self.jobs
+            ]
             made["status"] = {"conditions": [{"type": one, "status": "True"} for one in ends]}
             made["status"] |= {} if ends else {"active": 1}
 
@@ -222,6 +225,11 @@ class Cluster:
             },
         }
         self.create("pods", made)
+        if fate.pods == "never ready":
+            about = {"involvedObject": {"kind": "Pod", "name": made["metadata"]["name"]}}
+            named = {"metadata": {"name": f"{made['metadata']['name']}.{next(CLOCK)}"}}
+            told = {"reason": "Unhealthy", "message": "Startup probe failed"}
+            self.create("events", {"apiVersion": "v1", "kind": "Event", **named, **about, **told})
 
     def port_behind(self, target: str) -> int:
         """Of the real service that a port-forward leads to. Raises Refused."""
@@ -306,7 +314,11 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/api":
             return {"kind": "APIVersions", "versions": ["v1"]}
         if path == "/apis":
-            named = [(group, {"groupVersion": f"{group}/{version}", "version": version}) for group, version in groups if group]
+            named = [
+                (group, {"groupVersion": f"{group}/{version}", "version": version})
+                for group, version in groups
+                if group
+            ]
             told = [{"name": group, "versions": [one], "preferredVersion": one} for group, one in named]
             return {"kind": "APIGroupList", "apiVersion": "v1", "groups": told}
         if path == "/openapi/v3":
@@ -320,7 +332,9 @@ class _Handler(BaseHTTPRequestHandler):
             if path == f"/openapi/v3{_root(group, version)}":
                 patch = {"parameters": [{"name": "fieldValidation", "in": "query"}]}
                 kinds = [{"group": group, "version": version, "kind": one[2]} for one in mine]
-                paths = {f"/{one['kind']}": {"patch": {**patch, "x-kubernetes-group-version-kind": one}} for one in kinds}
+                paths = {
+                    f"/{one['kind']}": {"patch": {**patch, "x-kubernetes-group-version-kind": one}} for one in kinds
+                }
                 return {"openapi": "3.0.0", "info": {"title": "", "version": ""}, "paths": paths}
         return None
 
@@ -381,7 +395,9 @@ class _Handler(BaseHTTPRequestHandler):
         while time.monotonic() < end:
             with self.cluster.changed:
                 found = [one for one in self.cluster.of(plural) if _selected(one, query)]
-                fresh = [one for one in found if told.get(one["metadata"]["name"]) != one["metadata"]["resourceVersion"]]
+                fresh = [
+                    one for one in found if told.get(one["metadata"]["name"]) != one["metadata"]["resourceVersion"]
+                ]
                 if not fresh:
                     self.cluster.changed.wait(0.2)
             for one in fresh:
@@ -468,7 +484,10 @@ def _selected(one: Json, query: dict[str, str]) -> bool:
             return False
     for wanted in filter(None, query.get("fieldSelector", "").split(",")):
         name, _, value = wanted.partition("=")
-        if name == "metadata.name" and one["metadata"]["name"] != value:
+        at = one
+        for part in name.split("."):
+            at = at[part]
+        if at != value:
             return False
     return True
 

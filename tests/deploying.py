@@ -24,7 +24,7 @@ LIMIT_S = 300
 FIRST, SECOND = f"{NAME}:1.0.0", f"{NAME}:2.0.0"
 
 # All that the script needs of a machine besides kubectl and railway.
-TOOLS = "awk bash cat cp curl cut dirname env grep head mkdir mktemp mv paste rm sed sh sleep sort tee tr".split()
+TOOLS = "awk bash cat cp curl cut dirname env grep head mkdir mktemp mv paste rm sed sh sleep sort tail tee tr".split()
 
 KUBECTL = """\
 #!/bin/sh
@@ -193,7 +193,13 @@ class Machine:
         command = [str(self.script), *arguments]
         env = self.environment(KEY)
         done = subprocess.run(
-            command, cwd=self.folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=LIMIT_S
+            command,
+            cwd=self.folder,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=LIMIT_S,
         )
         return Ended(done.returncode, done.stdout)
 
@@ -241,7 +247,9 @@ def found(tool: str) -> str:
 
 
 @contextmanager
-def machine_for(folder: Path, service: Service, objects: Mapping[tuple[str, str], Json] | None = None) -> Iterator[Machine]:
+def machine_for(
+    folder: Path, service: Service, objects: Mapping[tuple[str, str], Json] | None = None
+) -> Iterator[Machine]:
     """A machine, and a cluster with these objects or only the Secrets. Images 1.0.0 and 2.0.0 are the service.
 
     What the script leaves running or lying about is an error.

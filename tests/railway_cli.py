@@ -53,7 +53,9 @@ def answer(state: dict[str, Any], told: argparse.Namespace) -> int:
     if told.command == "status":
         print("Project: kyb\nEnvironment: production")
     elif told.command == "deployment" and told.json:
-        shown = [{**one, "createdAt": "2026-01-01T00:00:00Z", "meta": {"id": "not this"}} for one in state["deployments"]]
+        shown = [
+            {**one, "createdAt": "2026-01-01T00:00:00Z", "meta": {"id": "not this"}} for one in state["deployments"]
+        ]
         print(json.dumps(shown[: told.limit], indent=2))
     elif told.command == "deployment":
         print(*(f"  {one['id']} | {one['status']} | 2026-01-01" for one in state["deployments"]), sep="\n")

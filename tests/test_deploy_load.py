@@ -9,7 +9,7 @@ import pytest
 from deploying import SECOND, Machine, in_order
 from service import HOST, ROOT, Service
 
-ANSWERS = "#!/bin/sh\necho \"asked: $*, with the key $KYB_KEY\"\nexit {code}\n"
+ANSWERS = '#!/bin/sh\necho "asked: $*, with the key $KYB_KEY"\nexit {code}\n'
 
 
 def url(service: Service) -> str:
@@ -59,6 +59,13 @@ def test_a_deployment_that_failed_is_not_tested(machine: Machine) -> None:
     done = machine.deploy("--deploy", "--load-test", "--url", "http://kyb.example")
     assert done.code == 1, done
     assert "asked:" not in done.said
+
+
+def test_one_that_has_nowhere_to_go_does_not_end_well(machine: Machine) -> None:
+    stand_in(machine, 0)
+    done = machine.deploy("--deploy", "--load-test", "--timeout", "60")
+    assert done.code == 1, done
+    assert in_order(done.said, "DEPLOYED", "it is deployed, and not tested under load")
 
 
 def test_a_real_one_that_meets_its_targets(machine: Machine, service: Service) -> None:

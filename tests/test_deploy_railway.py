@@ -13,7 +13,7 @@ from cluster import Image
 from deploying import FIRST, NAME, SECOND, Ended, Machine, ended, in_order, without_database
 from service import HOST, KEY, ROOT, Service, mint, serving, wait_until
 
-CLI = "#!/bin/sh\nexec {python} {program} \"$@\"\n"
+CLI = '#!/bin/sh\nexec {python} {program} "$@"\n'
 
 
 class Railway:
@@ -107,7 +107,13 @@ def test_what_is_not_healthy_is_rolled_back(machine: Machine, railway: Railway, 
             wait_until(lambda: "api" in railway.commands, "it goes back", 120)
         done = ended(process)
     assert done.code == 1, done
-    assert in_order(done.said, "it has no database", "rolling back to d1", "database: there", "ROLLED BACK on Railway to what d1 was")
+    assert in_order(
+        done.said,
+        "it has no database",
+        "rolling back to d1",
+        "database: there",
+        "ROLLED BACK on Railway to what d1 was",
+    )
     assert railway.statuses == {"d3": "SUCCESS", "d2": "REMOVED", "d1": "REMOVED"}
     assert next(call for call in railway.state["calls"] if call[0] == "api")[-1] == "id=d1"
 
@@ -120,7 +126,9 @@ def test_what_is_not_healthy_after_the_rollback_either_calls_for_somebody(
     assert in_order(done.said, "401", "rolling back to d1", "AND IT IS NOT HEALTHY EITHER")
 
 
-def test_a_rollback_that_railway_refuses_calls_for_somebody(machine: Machine, railway: Railway, service: Service) -> None:
+def test_a_rollback_that_railway_refuses_calls_for_somebody(
+    machine: Machine, railway: Railway, service: Service
+) -> None:
     railway.tell(rollback="refused")
     done = run(machine, "--railway-url", url(service), key=mint("test").text)
     assert done.code == 4, done
@@ -188,7 +196,9 @@ def test_kubernetes_is_told_of_where_railway_failed(machine: Machine, railway: R
     railway.tell(up="FAILED")
     done = run(machine, "--kubernetes", "--timeout", "30")
     assert done.code == 1, done
-    assert in_order(done.said, f"DEPLOYED: {SECOND}", "NOT DEPLOYED", "what was done in Kubernetes stays; to go back there:")
+    assert in_order(
+        done.said, f"DEPLOYED: {SECOND}", "NOT DEPLOYED", "what was done in Kubernetes stays; to go back there:"
+    )
 
 
 def test_both_are_looked_at_before_either_is_touched(machine: Machine, railway: Railway) -> None:

@@ -12,6 +12,7 @@ from cluster import Image
 from deploying import FIRST, JOB, NAME, SCRIPT, SECOND, Machine, ended, in_order, machine_for, without_database
 from service import HOST, ROOT, Service, free_port, mint, serving, wait_until
 
+OWN_OVERLAY = ROOT / "deploy" / "kubernetes" / "overlays" / "10k"
 PATCHED = f"patch Deployment/{NAME}"
 WRONG = [
     ([], "where to, and what?"),
@@ -32,6 +33,7 @@ WRONG = [
     (["--kubernetes", "--url", "kyb.example"], "such as https://kyb.example"),
     (["--kubernetes", "--rollback", "--status"], "--rollback goes alone"),
     (["--kubernetes", "--", "--quick"], "is for --load-test"),
+    (["--railway", "--load-test"], "Name it with --railway-url"),
     (["--kubernetes", "--key-file", "/nonexistent"], "cannot be read"),
 ]
 
@@ -64,7 +66,9 @@ def test_help_tells_every_flag(machine: Machine) -> None:
 def test_a_first_deployment_migrates_then_rolls_out_then_verifies(empty: Machine) -> None:
     done = empty.deploy("--timeout", "60")
     assert done.code == 0, done
-    assert in_order(done.said, "no earlier version", "migrated", "rolled out", "database: there", "assessment: ok", "DEPLOYED")
+    assert in_order(
+        done.said, "no earlier version", "migrated", "rolled out", "database: there", "assessment: ok", "DEPLOYED"
+    )
     writes = [write for write in empty.cluster.asked if write.startswith("create")]
     assert writes[:2] == ["create Namespace/kyb-platform", f"create Job/{JOB}"]
     assert writes[-1] == f"create Deployment/{NAME}"
@@ -125,7 +129,10 @@ def test_rights_that_are_missing_are_told_together(machine: Machine) -> None:
     machine.cluster.denied |= {"create jobs.batch", "create pods/portforward"}
     done = machine.deploy()
     assert done.code == 3, done
-    assert "may not, in the namespace kyb-platform: create jobs.batch, create pods --subresource=portforward\n" in done.said
+    assert (
+        "may not, in the namespace kyb-platform: create jobs.batch, create pods --subresource=portforward\n"
+        in done.said
+    )
     assert not machine.cluster.asked
 
 
@@ -190,7 +197,9 @@ def test_a_rollout_that_hangs_is_rolled_back(machine: Machine) -> None:
     machine.cluster.images[SECOND] = Image("never ready", says="there is no key yet")
     done = machine.deploy()
     assert done.code == 1, done
-    assert in_order(done.said, "there is no key yet", "rolling back to revision 1", "assessment: ok", "ROLLED BACK to revision 1")
+    assert in_order(
+        done.said, "Unhealthy: Startup probe failed", "there is no key yet", "rolling back to revision 1", "assessment: ok", "ROLLED BACK to revision 1"
+    ), done  # fmt: skip
     assert "DEPLOYED" not in done.said
     assert machine.image == FIRST
     assert len(machine.cluster.of("pods", track="stable")) == 5
@@ -239,7 +248,9 @@ def test_a_first_version_that_fails_has_nothing_to_go_back_to(empty: Machine) ->
     assert "there is no earlier version to go back to" in done.said
 
 
-@pytest.mark.parametrize("what", [["--kubernetes"], ["--kubernetes", "--canary", "10"], ["--rollback"], ["--health-check"]])
+@pytest.mark.parametrize(
+    "what", [["--kubernetes"], ["--kubernetes", "--canary", "10"], ["--rollback"], ["--health-check"]]
+)
 def test_a_dry_run_tells_and_changes_nothing(machine: Machine, what: list[str]) -> None:
     machine.release("2.0.0")
     machine.cluster.upgrade(NAME, FIRST, SECOND)
@@ -272,13 +283,18 @@ def test_a_dry_run_needs_no_cluster(machine: Machine) -> None:
     assert in_order(done.said, "look: the cluster does not answer", "would apply")
 
 
-@pytest.mark.skipif(not (ROOT / "deploy/kubernetes/overlays/10k").is_dir(), reason="there is no overlay yet")
-def test_the_project_s_own_overlay_can_be_deployed(empty: Machine) -> None:
-    for name in ("pgbouncer",):
-        empty.cluster.create("secrets", {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}})
-    empty.cluster.images[f"{NAME}:1.0.0"] = empty.cluster.images[FIRST]
-    done = empty.alone("--kubernetes", "--timeout", "60", "--canary-time", "1")
-    assert done.code == 0, done
+@pytest.mark.skipif(not OWN_OVERLAY.is_dir(), reason="there is no overlay yet")
+def test_the_project_s_own_overlay_is_deployed_and_gets_a_canary(empty: Machine) -> None:
+    lacking = empty.alone("--kubernetes")
+    assert lacking.code == 3, lacking
+    assert "the Secrets pgbouncer;" in lacking.said
+    empty.cluster.create("secrets", {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "pgbouncer"}})
+    first = empty.alone("--kubernetes", "--timeout", "60")
+    assert first.code == 0, first
+    assert f"DEPLOYED: {FIRST}, revision 1, 5 pods" in first.said
+    second = empty.alone("--kubernetes", "--timeout", "60", "--image", SECOND, "--canary", "30", "--canary-time", "1")
+    assert second.code == 0, second
+    assert in_order(second.said, "canary: 2 beside 5 pods", "of them 5xx: 0", f"DEPLOYED: {SECOND}, revision 2, 5 pods")
 
 
 def test_rolling_back_by_hand(machine: Machine) -> None:

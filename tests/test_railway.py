@@ -87,11 +87,19 @@ def test_a_replica_that_goes_is_given_more_time_than_it_takes() -> None:
 def test_the_variables_are_settings() -> None:
     known = {key.env for key in KEYS.values()}
     assert {name for name in told_variables() if not name.endswith("_")} <= known
-    assert {"DATABASE_URL", "KEY_HASH_SECRET", "AUDIT_SIGNING_KEY", "MAX_REPLICAS", "DB_MAX_CONNECTIONS"} <= told_variables()
+    assert {
+        "DATABASE_URL",
+        "KEY_HASH_SECRET",
+        "AUDIT_SIGNING_KEY",
+        "MAX_REPLICAS",
+        "DB_MAX_CONNECTIONS",
+    } <= told_variables()
 
 
 def test_the_connections_of_two_generations_fit_into_postgresql() -> None:
-    told = re.search(r"`DB_MAX_CONNECTIONS` \| `(\d+)` \| of PostgreSQL's (\d+): .* with (\d+) connections a replica", DOCS)
+    told = re.search(
+        r"`DB_MAX_CONNECTIONS` \| `(\d+)` \| of PostgreSQL's (\d+): .* with (\d+) connections a replica", DOCS
+    )
     assert told is not None
     budget, most, share = map(int, told.groups())
     replicas = CONFIG["deploy"]["numReplicas"]

@@ -54,7 +54,8 @@ verify() {
 }
 
 await_ready() {
-    local deadline=$((SECONDS + (timeout < READY_WITHIN_S ? timeout : READY_WITHIN_S))) status
+    local deadline status
+    deadline=$((SECONDS + (timeout < READY_WITHIN_S ? timeout : READY_WITHIN_S)))
     until is_ready; do
         if ((SECONDS >= deadline)); then
             complain "$base is not ready: $(instead "$status")"
@@ -73,14 +74,15 @@ is_ready() {
     [[ $status == 200 ]] && grep -qE '"status":"(ok|degraded)"' "$work/answer"
 }
 
-# Broken is what leaves nothing to be recorded or read; anything else that is not well is told. Each look has the service look
-# anew, and the next sees what that found.
+# Broken is what leaves nothing to be recorded or read; anything else that is not well is told. Each look has the
+# service look anew, and the next sees what that found.
 check_components() {
-    local deadline=$((SECONDS + (timeout < DATABASE_WITHIN_S ? timeout : DATABASE_WITHIN_S))) status
+    local deadline status
+    deadline=$((SECONDS + (timeout < DATABASE_WITHIN_S ? timeout : DATABASE_WITHIN_S)))
     while :; do
         status=$(ask /health/detailed)
         if [[ $status != 200 ]]; then
-            look "$base/health/detailed is $status: components are not looked at from here"
+            look "$base/health/detailed is $status: components are not looked at from there"
             return 0
         fi
         sleep 1
@@ -97,7 +99,9 @@ check_components() {
         complain "it has no database to work with: $(grep '^database_' "$work/states" | paste -s -d , -)"
         return 1
     fi
-    if grep -v ' ok$' "$work/states" >"$work/not_well"; then look "not well, see /health/detailed: $(paste -s -d , "$work/not_well")"; fi
+    if grep -v ' ok$' "$work/states" >"$work/not_well"; then
+        look "not well, see /health/detailed: $(paste -s -d , "$work/not_well")"
+    fi
     say 'database: there'
 }
 

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# The service on Railway, by its command line. Railway builds as railway.json says, migrates, and sends requests to the new
-# deployment only once /health/ready answers 200; until then, and where that fails, the one before goes on serving.
+# The service on Railway, by its command line. Railway builds as railway.json says, migrates, and sends requests to the
+# new deployment only once /health/ready answers 200; until then, and where that fails, the one before goes on serving.
 
 # In the checkout, whose folder is what is linked and uploaded; not a function, so that what runs is what is waited for.
 # shellcheck disable=SC2016 # arguments of the inner shell
@@ -13,42 +13,48 @@ railway_preflight() {
     railway_args=(--service "$railway_service")
     [[ -z $railway_environment ]] || railway_args+=(--environment "$railway_environment")
     if ! railway_list >/dev/null; then
-        local why
-        why="Railway does not answer for the service $railway_service: $(errors)"
-        is_dry || die "$NOT_EQUIPPED" "$why
+        is_dry || die "$NOT_EQUIPPED" "Railway does not answer for the service $railway_service: $(errors)
 log in and choose the project (\`railway login\`, \`railway link\`), or set RAILWAY_TOKEN to a token of the project"
-        look "$why"
+        look "Railway does not answer for the service $railway_service: $(errors)"
     fi
 }
 
-# railway_list: a line ID STATUS of each deployment, newest first. What is asked for is pretty-printed JSON, of whose objects the
-# members of the first level are indented by four.
+# railway_list: a line ID STATUS of each deployment, newest first. What it reads is pretty-printed JSON, whose objects
+# have their own members indented by four.
 railway_list() {
-    "${RAILWAY[@]}" deployment list "${railway_args[@]}" --limit 20 --json >"$work/deployments" 2>"$work/errors" </dev/null || return 1
-    awk -F '"' '/^    "id":/ { id = $4 } /^    "status":/ { status = $4 } /^  }/ { print id, status; id = status = "" }' "$work/deployments"
+    "${RAILWAY[@]}" deployment list "${railway_args[@]}" --limit 20 --json \
+        >"$work/deployments" 2>"$work/errors" </dev/null || return 1
+    awk -F '"' '
+        /^    "id":/ { id = $4 }
+        /^    "status":/ { status = $4 }
+        /^  }/ { print id, status; id = status = "" }' "$work/deployments"
 }
 
 # The newest deployment, and the one that serves: ID STATUS; empty where there is none.
 railway_newest() { railway_list | head -n 1; }
-railway_serving() { railway_list | awk '$2 == "SUCCESS" && !found { print $1; found = 1 }'; }
+railway_serving() { railway_list | awk '$2 == "SUCCESS" && !found++ { print $1 }'; }
 
 railway_deploy() {
     local before serving
     step "Railway: deploying $railway_service"
     if is_dry; then
         say "would run in $ROOT: railway up --ci ${railway_args[*]}"
-        say "would wait up to $timeout s for it to be SUCCESS, verify ${railway_url:-nothing more: no --railway-url was given}, and go back if that fails"
+        say "would wait up to $timeout s for it to be SUCCESS, verify" \
+            "${railway_url:-nothing more: no --railway-url was given}, and go back if that fails"
         return 0
     fi
-    { before=$(railway_newest) && serving=$(railway_serving); } || die "$FAILED" "Railway does not answer: $(errors); $state"
-    state="Railway builds and deploys; what served before (${serving:-nothing}) goes on until the new deployment is ready"
+    before=$(railway_newest) || die "$FAILED" "Railway does not answer: $(errors); $state"
+    serving=$(railway_serving) || die "$FAILED" "Railway does not answer: $(errors); $state"
+    state="Railway builds and deploys; what served before (${serving:-nothing}) goes on until the new one is ready"
     way_back="$SELF --railway --rollback, once it serves; until then stop it in Railway's dashboard"
-    attended "${RAILWAY[@]}" up --ci "${railway_args[@]}" || look "\`railway up\` ended with $?; what became of the deployment is asked for"
+    attended "${RAILWAY[@]}" up --ci "${railway_args[@]}" ||
+        look "\`railway up\` ended with $?; what became of the deployment is asked for"
     railway_settled "${before%% *}" ||
-        die "$FAILED" "NOT DEPLOYED: $railway_why. What served before (${serving:-nothing}) goes on serving. Look: railway logs ${railway_args[*]}"
+        die "$FAILED" "NOT DEPLOYED: $railway_why. What served before (${serving:-nothing}) goes on serving." \
+            "Look: railway logs ${railway_args[*]}"
     state="the new deployment serves on Railway and is not yet verified"
     if ! railway_verified; then
-        [[ -n $serving ]] || die "$FAILED" 'the new deployment is not healthy, and there is no earlier one to go back to'
+        [[ -n $serving ]] || die "$FAILED" 'the new deployment is not healthy, and there is none to go back to'
         railway_go_back "$serving"
         die "$FAILED" "ROLLED BACK on Railway to what $serving was: the new deployment was not healthy"
     fi
@@ -61,7 +67,7 @@ next:
 END
 }
 
-# railway_settled BEFORE: waits for a deployment other than BEFORE to serve; $railway_id is its id. Else 1, and $railway_why.
+# railway_settled BEFORE: waits for a deployment other than BEFORE to serve, $railway_id. Else 1, and $railway_why.
 railway_id='' railway_why=''
 railway_settled() {
     local deadline=$((SECONDS + timeout)) newest status=''
@@ -99,7 +105,7 @@ railway_health_check() {
 railway_verified() {
     step 'Railway: verifying health'
     if [[ -z $railway_url ]]; then
-        look 'no --railway-url was given: nothing is known of it but that Railway itself was answered by /health/ready'
+        look 'no --railway-url was given: nothing is known of it but that /health/ready answered Railway itself'
         return 0
     fi
     verify "$railway_url"
@@ -109,20 +115,24 @@ railway_verified() {
 railway_go_back() {
     local newest by_hand="in Railway's dashboard: the service, Deployments, the menu of $1, Rollback"
     step "Railway: rolling back to $1"
-    newest=$(railway_newest) || die "$NOT_ROLLED_BACK" "NOT ROLLED BACK: Railway does not answer: $(errors). Do it $by_hand"
+    newest=$(railway_newest) ||
+        die "$NOT_ROLLED_BACK" "NOT ROLLED BACK: Railway does not answer: $(errors). Do it $by_hand"
     state="Railway is on its way back to $1"
     way_back="$by_hand"
     # shellcheck disable=SC2016 # a variable of GraphQL
     attended "${RAILWAY[@]}" api 'mutation($id: String!) { deploymentRollback(id: $id) }' --raw-var "id=$1" ||
-        die "$NOT_ROLLED_BACK" "NOT ROLLED BACK: Railway refused (\`railway api\` needs a recent command line). Do it $by_hand"
+        die "$NOT_ROLLED_BACK" 'NOT ROLLED BACK: Railway refused, or its command line is too old for `railway api`.' \
+            "Do it $by_hand"
     railway_settled "${newest%% *}" || die "$NOT_ROLLED_BACK" "NOT ROLLED BACK: $railway_why. Do it $by_hand"
-    railway_verified || die "$NOT_ROLLED_BACK" "ROLLED BACK on Railway, AND IT IS NOT HEALTHY EITHER: somebody has to look now (docs/runbook.md)"
+    railway_verified || die "$NOT_ROLLED_BACK" 'ROLLED BACK on Railway, AND IT IS NOT HEALTHY EITHER:' \
+        'somebody has to look now (docs/runbook.md)'
 }
 
 railway_rollback() {
     local before
-    # Those that served once are REMOVED, newest first.
-    before=$(railway_list | awk '$2 == "SUCCESS" { serving = 1; next } serving && $2 == "REMOVED" && !found { print $1; found = 1 }') || die "$FAILED" "Railway does not answer: $(errors)"
+    # What served once is REMOVED.
+    before=$(railway_list | awk '$2 == "SUCCESS" { serves = 1 } serves && $2 == "REMOVED" && !found++ { print $1 }') ||
+        die "$FAILED" "Railway does not answer: $(errors)"
     [[ -n $before ]] || die "$FAILED" 'Railway tells of no deployment before the one that serves'
     if is_dry; then
         say "would roll back to the deployment $before"

@@ -3,7 +3,7 @@
 
 readonly FAILED=1 WRONG_USAGE=2 NOT_EQUIPPED=3 NOT_ROLLED_BACK=4 TARGET_MISSED=5 PROVES_NOTHING=6
 
-child='' state='nothing was changed' way_back='' besides='' work='' has_told=no
+state='nothing was changed' way_back='' besides='' work='' has_told=no
 
 say() { printf '%s\n' "$*"; }
 step() { printf '== %s\n' "$*"; }
@@ -29,12 +29,8 @@ misused() {
 
 # attended COMMAND...: runs it so that a signal is heard at once, and not when it ends; its exit status.
 attended() {
-    local code=0
     "$@" </dev/null &
-    child=$!
-    wait "$child" || code=$?
-    child=''
-    return "$code"
+    wait "$!"
 }
 
 # change COMMAND...: the same of what changes something; a dry run only tells it.
@@ -61,7 +57,11 @@ errors() { tr -s '[:space:]' ' ' <"$work/errors" | cut -c 1-600; }
 interrupted() {
     trap '' INT TERM
     has_told=yes
-    [[ -z $child ]] || kill "$child" 2>/dev/null || true
+    # All that was begun in the background, which a terminal's Ctrl-C does not reach.
+    local running
+    running=$(jobs -p)
+    # shellcheck disable=SC2086 # one word each
+    [[ -z $running ]] || kill $running 2>/dev/null || true
     echo >&2
     complain "interrupted: $state"
     [[ -z $way_back ]] || complain "to go back: $way_back"
