@@ -188,7 +188,11 @@ load_test() {
     [[ $1 != railway ]] || target=$railway_url
     [[ -n $target ]] || target=$(ingress_address)
     if [[ -z $target ]]; then
-        [[ -z $deploys ]] || die "$FAILED" 'it is deployed, and not tested under load: name where it is reached with --url'
+        if is_dry; then
+            say "would put the load test on the Ingress's host"
+            return 0
+        fi
+        [[ -z $deploys ]] || die "$FAILED" 'it is deployed, and not tested under load: name its address with --url'
         misused 'where is it reached? Name it with --url: a port-forward would measure itself'
     fi
     ((${#load_options[@]})) || load_options=(--quick)
@@ -219,14 +223,11 @@ ingress_address() {
 each() {
     local place
     for place in "${places[@]}"; do
-        if [[ ${#places[@]} == 1 || $1 == status ]]; then
-            besides=''
-        elif [[ $place == kubernetes ]]; then
-            besides='Railway was not begun'
-        else
-            besides="what was done in Kubernetes stays; to go back there:"
-            besides+=" $SELF $here --rollback"
-        fi
+        case ${#places[@]}-$place-$1 in
+            2-kubernetes-*) besides='Railway was not begun' ;;
+            2-railway-deploy) besides="Kubernetes stays at the new version; to go back there: $SELF $here --rollback" ;;
+            *) besides='' ;;
+        esac
         # Not within a condition, where a step that fails would not end it.
         "${place}_$1"
     done

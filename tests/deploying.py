@@ -1,4 +1,4 @@
-"""scripts/deploy_10k_scale.sh as an operator runs it: the real kubectl against the tests' cluster, and an overlay to deploy."""
+"""scripts/deploy_10k_scale.sh as an operator runs it: with the real kubectl, a cluster, and an overlay to deploy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from cluster import ApiServer, Cluster, Image
+from api_server import ApiServer
+from cluster import Cluster, Image
 from service import KEY, ROOT, Json, Service, wait_until
 
 SCRIPT = ROOT / "scripts" / "deploy_10k_scale.sh"
@@ -24,7 +25,10 @@ LIMIT_S = 300
 FIRST, SECOND = f"{NAME}:1.0.0", f"{NAME}:2.0.0"
 
 # All that the script needs of a machine besides kubectl and railway.
-TOOLS = "awk bash cat cp curl cut dirname env grep head mkdir mktemp mv paste rm sed sh sleep sort tail tee tr".split()
+TOOLS = [
+    *["awk", "bash", "cat", "cp", "curl", "cut", "dirname", "env", "grep", "head", "mkdir", "mktemp", "mv", "paste"],
+    *["rm", "sed", "sh", "sleep", "sort", "tail", "tee", "tr"],
+]
 
 KUBECTL = """\
 #!/bin/sh
@@ -121,7 +125,9 @@ spec:
       containers:
         - name: kyb
           image: risk-assessment-service
-          env: [{name: DATABASE_URL, valueFrom: {secretKeyRef: {name: risk-assessment-service-owner, key: DATABASE_URL}}}]
+          env:
+            - name: DATABASE_URL
+              valueFrom: {secretKeyRef: {name: risk-assessment-service-owner, key: DATABASE_URL}}
 """
 
 
@@ -137,7 +143,7 @@ class Ended:
 
 
 class Machine:
-    """An operator's machine: a folder with tools on its PATH, an overlay, and a cluster that kubectl's context leads to."""
+    """An operator's machine: a folder with tools on its PATH, an overlay, and a cluster that kubectl leads to."""
 
     def __init__(self, folder: Path, cluster: Cluster, port: int) -> None:
         self.folder = folder

@@ -1,4 +1,4 @@
-"""`kubectl port-forward` for the tests' cluster, run as a program: the real service's own port, for as long as this runs."""
+"""`kubectl port-forward` for the tests' cluster, run as a program: tells the real service's own port, and stays."""
 
 from __future__ import annotations
 

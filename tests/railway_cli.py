@@ -1,4 +1,4 @@
-"""A stand-in for Railway's command line, run as a program: what scripts/deploy_10k_scale.sh asks of it, and nothing else.
+"""A stand-in for Railway's command line, run as a program: what the deployment script asks of it, and nothing else.
 
 The file that RAILWAY_STATE names holds `deployments` (id and status, newest first) and what shall become of the next:
 `up` and `rollback`, each a status or "refused", `up_code`, and `logged_in`. `calls` are what was asked.

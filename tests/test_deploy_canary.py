@@ -33,9 +33,8 @@ def assert_removed(machine: Machine, done: Ended, why: str) -> None:
 def test_one_that_does_well_is_promoted(machine: Machine) -> None:
     done = canary(machine)
     assert done.code == 0, done
-    assert in_order(
-        done.said, "canary: 1 beside 5 pods, 16.7 % of the requests (20 % asked for)", "verifying each", "of them 5xx: 0", f"DEPLOYED: {SECOND}"
-    ), done  # fmt: skip
+    told = "canary: 1 beside 5 pods, 16.7 % of the requests (20 % asked for)"
+    assert in_order(done.said, told, "verifying each", "of them 5xx: 0", f"DEPLOYED: {SECOND}"), done
     asked = machine.cluster.asked
     tried, promoted = asked.index(f"create Deployment/{CANARY}"), asked.index(f"patch Deployment/{NAME}")
     assert tried < promoted < asked.index(f"delete Deployment/{CANARY}")

@@ -26,10 +26,16 @@ def stand_in(machine: Machine, code: int) -> None:
     machine.script = root / "scripts" / machine.script.name
 
 
-@pytest.mark.parametrize(
-    ("verdict", "code", "told"),
-    [(0, 0, "LOAD TEST MET"), (5, 5, "LOAD TEST MISSED a target"), (6, 6, "PROVES NOTHING"), (4, 1, "(it ended with 4)"), (2, 1, "(it ended with 2)")],
-)  # fmt: skip
+VERDICTS = [
+    (0, 0, "LOAD TEST MET"),
+    (5, 5, "LOAD TEST MISSED a target"),
+    (6, 6, "PROVES NOTHING"),
+    (4, 1, "(it ended with 4)"),
+    (2, 1, "(it ended with 2)"),
+]
+
+
+@pytest.mark.parametrize(("verdict", "code", "told"), VERDICTS)
 def test_the_verdict_is_the_exit_status(machine: Machine, verdict: int, code: int, told: str) -> None:
     stand_in(machine, verdict)
     done = machine.run("--load-test", "--url", "http://kyb.example", "--", "--sustained", "--users", "7", key="a-key")

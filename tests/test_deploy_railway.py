@@ -135,6 +135,16 @@ def test_a_rollback_that_railway_refuses_calls_for_somebody(
     assert in_order(done.said, "401", "NOT ROLLED BACK: Railway refused", "Do it in Railway's dashboard")
 
 
+@pytest.mark.parametrize("status", ["FAILED", "DEPLOYING"])
+def test_a_rollback_that_does_not_get_to_serve_calls_for_somebody(
+    machine: Machine, railway: Railway, service: Service, status: str
+) -> None:
+    railway.tell(rollback=status)
+    done = run(machine, "--railway-url", url(service), key=mint("test").text)
+    assert done.code == 4, done
+    assert in_order(done.said, "401", "NOT ROLLED BACK: the deployment d3 is", status, "Do it in Railway's dashboard")
+
+
 def test_rolling_back_by_hand(machine: Machine, railway: Railway, service: Service) -> None:
     only = run(machine, "--rollback")
     assert only.code == 1
@@ -196,9 +206,7 @@ def test_kubernetes_is_told_of_where_railway_failed(machine: Machine, railway: R
     railway.tell(up="FAILED")
     done = run(machine, "--kubernetes", "--timeout", "30")
     assert done.code == 1, done
-    assert in_order(
-        done.said, f"DEPLOYED: {SECOND}", "NOT DEPLOYED", "what was done in Kubernetes stays; to go back there:"
-    )
+    assert in_order(done.said, f"DEPLOYED: {SECOND}", "NOT DEPLOYED", "Kubernetes stays at the new version")
 
 
 def test_both_are_looked_at_before_either_is_touched(machine: Machine, railway: Railway) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,16 @@ from deploying import FIRST, JOB, NAME, SCRIPT, SECOND, Machine, ended, in_order
 from service import HOST, ROOT, Service, free_port, mint, serving, wait_until
 
 OWN_OVERLAY = ROOT / "deploy" / "kubernetes" / "overlays" / "10k"
+DOCUMENTED = sorted(
+    {
+        line
+        for page in ("docs/deploying.md", "docs/railway.md")
+        for line in (ROOT / page).read_text(encoding="utf-8").splitlines()
+        if line.startswith("scripts/deploy_10k_scale.sh")
+    }
+)
 PATCHED = f"patch Deployment/{NAME}"
+FLAGS = ["kubernetes", "railway", "canary", "health-check", "load-test", "rollback", "status", "deploy", "dry-run"]
 WRONG = [
     ([], "where to, and what?"),
     (["--dry-run"], "what is to be done?"),
@@ -58,9 +68,18 @@ def test_wrong_usage_touches_nothing(machine: Machine, arguments: list[str], why
 def test_help_tells_every_flag(machine: Machine) -> None:
     done = machine.alone("--help")
     assert done.code == 0
-    for flag in "kubernetes railway canary health-check load-test rollback status deploy dry-run".split():
+    for flag in FLAGS:
         assert f"\n  --{flag} " in done.said
     assert os.access(SCRIPT, os.X_OK)
+
+
+@pytest.mark.parametrize("line", DOCUMENTED)
+def test_what_the_documents_show_is_understood(machine: Machine, line: str) -> None:
+    """Up to the look for tools, of which one is missing."""
+    (machine.bin / "curl").unlink()
+    done = machine.alone(*shlex.split(line, comments=True)[1:])
+    assert done.code == 3, done
+    assert "there is no curl" in done.said
 
 
 def test_a_first_deployment_migrates_then_rolls_out_then_verifies(empty: Machine) -> None:
@@ -197,9 +216,8 @@ def test_a_rollout_that_hangs_is_rolled_back(machine: Machine) -> None:
     machine.cluster.images[SECOND] = Image("never ready", says="there is no key yet")
     done = machine.deploy()
     assert done.code == 1, done
-    assert in_order(
-        done.said, "Unhealthy: Startup probe failed", "there is no key yet", "rolling back to revision 1", "assessment: ok", "ROLLED BACK to revision 1"
-    ), done  # fmt: skip
+    why = ["Unhealthy: Startup probe failed", "there is no key yet"]
+    assert in_order(done.said, *why, "rolling back to revision 1", "assessment: ok", "ROLLED BACK to revision 1"), done
     assert "DEPLOYED" not in done.said
     assert machine.image == FIRST
     assert len(machine.cluster.of("pods", track="stable")) == 5
@@ -268,11 +286,19 @@ def test_a_dry_run_tells_and_changes_nothing(machine: Machine, what: list[str]) 
 def test_a_dry_run_tells_each_step(machine: Machine) -> None:
     machine.release("2.0.0")
     done = machine.deploy("--dry-run", "--canary", "20")
-    assert in_order(
-        done.said, f"would run: kubectl --namespace kyb-platform delete job {JOB}", f"would apply: Job/{JOB}", "ConfigMap/settings-",
-        f"would apply: Deployment/{NAME}-canary", f"deployment.apps/{NAME}-canary created (dry run)", "HorizontalPodAutoscaler/",
-        f"would apply: Deployment/{NAME} ", f"deployment.apps/{NAME} configured (dry run)", "go back to revision 1", f"delete deployment {NAME}-canary",
-    ), done  # fmt: skip
+    steps = [
+        f"would run: kubectl --namespace kyb-platform delete job {JOB}",
+        f"would apply: Job/{JOB}",
+        "ConfigMap/settings-",
+        f"would apply: Deployment/{NAME}-canary",
+        f"deployment.apps/{NAME}-canary created (dry run)",
+        "HorizontalPodAutoscaler/",
+        f"would apply: Deployment/{NAME} ",
+        f"deployment.apps/{NAME} configured (dry run)",
+        "go back to revision 1",
+        f"delete deployment {NAME}-canary",
+    ]
+    assert in_order(done.said, *steps), done
 
 
 def test_a_dry_run_needs_no_cluster(machine: Machine) -> None:

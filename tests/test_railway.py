@@ -17,8 +17,8 @@ from app.settings.tree import KEYS
 CONFIG = json.loads((ROOT / "railway.json").read_text())
 DOCS = (ROOT / "docs" / "railway.md").read_text()
 
-# Railway's schema itself (railway.com/railway.schema.json) is not to be had here. This is its documentation of config as
-# code, with the types of its SDK (npm railway 3.11.0, BuildConfig and DeployConfig); nothing else is let through.
+# Railway's schema itself (railway.com/railway.schema.json) is not to be had here. This is its documentation of config
+# as code, with the types of its SDK (npm railway 3.11.0, BuildConfig and DeployConfig); nothing else is let through.
 TEXT, NUMBER = {"type": ["string", "null"]}, {"type": ["integer", "null"], "minimum": 0}
 SCHEMA: dict[str, Any] = {
     "type": "object",

@@ -149,8 +149,8 @@ go_back() {
     settled || die "$NOT_ROLLED_BACK" "the cluster cannot be asked what became of it: $(errors)." \
         "Look: $by_kubectl rollout status deployment/$NAME"
     if [[ -n $canary ]]; then remove_canary || complain 'the canary could not be removed: it serves besides'; fi
-    [[ -n $revision_before ]] || die "$FAILED" 'there is no earlier version to go back to, so what was applied is left' \
-        "as it is, for a look. Take it away: $by_kubectl delete deployment $NAME"
+    [[ -n $revision_before ]] || die "$FAILED" 'there is no earlier version to go back to: what was applied is left as' \
+        "it is, for a look. Take it away: $by_kubectl delete deployment $NAME"
     [[ $revision != "$revision_before" ]] || die "$FAILED" "the Deployment is unchanged, at revision $revision:" \
         "there is nothing to roll back, and the fault is not in this rollout's pods"
     roll_back "$revision_before"

@@ -55,7 +55,7 @@ need() {
 errors() { tr -s '[:space:]' ' ' <"$work/errors" | cut -c 1-600; }
 
 interrupted() {
-    trap '' INT TERM
+    trap '' HUP INT TERM
     has_told=yes
     # All that was begun in the background, which a terminal's Ctrl-C does not reach.
     local running
@@ -84,6 +84,7 @@ leave() {
 begin() {
     work=$(mktemp -d)
     trap leave EXIT
+    trap 'interrupted 129' HUP
     trap 'interrupted 130' INT
     trap 'interrupted 143' TERM
 }
