@@ -13,7 +13,7 @@ PARALLEL := --numprocesses=$(PROCESSES) --maxprocesses=4 --dist=worksteal
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help build run test test-slow check bench bench-check bench-baseline clean
+.PHONY: help build run test test-slow check check-deploy bench bench-check bench-baseline clean
 
 help:
 	@echo "make run     start the service on 127.0.0.1:8080 (ARGS=... are passed to kyb serve)"
@@ -21,6 +21,7 @@ help:
 	@echo "make test    run the test suite (ARGS=... are passed to pytest)"
 	@echo "make test-slow   run the long proofs, such as 50 crashes of the database"
 	@echo "make check   lint, types, stubs, layers"
+	@echo "make check-deploy   what checkov, hadolint and the Prometheus Operator say of deploy/"
 	@echo "make bench   run the benchmarks"
 	@echo "make bench-check      fail where something has become more than 15 % slower against its yardstick"
 	@echo "make bench-baseline   measure anew what bench-check holds against (ARGS='-k name' for some)"
@@ -45,6 +46,10 @@ check: build $(VENV)/.group-dev $(VENV)/.group-test
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cython-lint $(EXTENSIONS) $(wildcard core/*.pxd)
 	$(VENV)/bin/shellcheck -x -a scripts/deploy_10k_scale.sh
 	$(PY) -m pytest -q tests/test_layers.py
+
+# The pins of checkov do not go with those of the service.
+check-deploy: build $(VENV)/.group-test $(VENV)/deploy/.installed
+	@$(VENV)/deploy/bin/python deploy/check.py $(VENV)/bin/kubectl
 
 bench: build $(VENV)/.group-bench
 	$(PY) -m pytest benchmarks $(ARGS)
@@ -78,6 +83,13 @@ $(VENV)/.installed: $(VENV)/.made pyproject.toml constraints.txt
 
 $(VENV)/.compiled: $(VENV)/.installed setup.py $(EXTENSIONS) $(wildcard core/*.pxd)
 	@$(PY) setup.py --quiet build_ext --inplace $(if $(filter setup.py,$?),--force)
+	@touch $@
+
+$(VENV)/deploy/.installed: $(VENV)/.made pyproject.toml deploy/constraints.txt
+	@echo "making $(VENV)/deploy with the packages of the group deploy"
+	@$(PY) -m venv --clear $(VENV)/deploy
+	@$(PY) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["deploy"], sep="\n")' > $(VENV)/deploy/requirements.txt
+	@$(VENV)/deploy/bin/python -m pip install --quiet --disable-pip-version-check --constraint deploy/constraints.txt --requirement $(VENV)/deploy/requirements.txt
 	@touch $@
 
 $(VENV)/.group-%: $(VENV)/.made pyproject.toml constraints.txt

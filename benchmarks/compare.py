@@ -243,10 +243,11 @@ def _posted(url: str, bodies: Sequence[bytes], file: Path) -> Path:
     return file
 
 
-def wrk(url: str, method: str, given: Path, seconds: float, connections: int) -> Round:
-    """One run of the load generator. given: the file of bodies or paths that are sent in turn."""
+def wrk(url: str, method: str, given: Path, seconds: float, connections: int, think_s: float = 0.0) -> Round:
+    """One run of the load generator. given: the file of bodies or paths that are sent in turn.  think_s: on average."""
     load = ["-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency"]
     arguments = ["wrk", *load, "-s", str(SCRIPT), url, "--", method, str(given), KEY]
+    arguments += [str(round(1000 * think_s))] if think_s else []
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"wrk failed: {done.stderr or done.stdout}")

@@ -1,8 +1,13 @@
--- wrk script. Arguments: a method, a file, and an API key. GET asks for the paths of the file (one a line) in turn, POST sends its
+-- wrk script. Arguments: a method, a file, an API key and, where users think, for how many milliseconds on average. GET asks for the paths of the file (one a line) in turn, POST sends its
 -- bodies (one JSON document a line) in turn; what came of it is printed as one line of JSON.
 -- With one line the request is made once; with several, each is made before the start and only chosen while measuring.
 
 function init(args)
+  if args[4] then
+    -- Evenly from none to twice as long: users that all think equally long would come together.
+    local longest = 2 * tonumber(args[4])
+    function delay() return math.random(0, longest) end
+  end
   local lines = {}
   for line in io.lines(args[2]) do lines[#lines + 1] = line end
   wrk.method = args[1]

@@ -211,7 +211,7 @@ class Keeper(SqliteStore):
         super().__init__(path)
         self.rows: list[Row] = []
 
-    async def add(self, rows: Sequence[Row], receipt: Receipt | None = None) -> None:
+    async def add(self, rows: Sequence[Row], receipt: Receipt | None = None, *, actor: str = "") -> None:
         self.rows += rows
 
 
@@ -223,7 +223,8 @@ def recorded(loop: asyncio.AbstractEventLoop, tmp_path_factory: pytest.TempPathF
 
     async def assess_all() -> None:
         for body in generated(RECORDS):
-            await assessor.assess("default", read_profile(body), body, full=False, dry_run=False, keyed=None)
+            profile = read_profile(body)
+            await assessor.assess("default", profile, body, full=False, dry_run=False, keyed=None, actor="cli")
 
     loop.run_until_complete(assess_all())
     return keeper.rows
@@ -239,7 +240,7 @@ def test_group_commit(
 
     async def client(store: SqliteStore, mine: list[Row]) -> None:
         for row in mine:
-            await store.add((row,))
+            await store.add((row,), actor="cli")
 
     async def all_clients(store: SqliteStore) -> None:
         await asyncio.gather(*(client(store, recorded[place::clients]) for place in range(clients)))

@@ -58,7 +58,9 @@ class Pod:
         self.shared: Shared | None = None
         self.listener: Listener | None = None
         if url is not None:
-            pool = Pool(url, connections=4, min_idle=1, max_age_s=600, timeout_s=timeout_s, acquire_timeout_s=0.05)
+            # A busy machine is not what these pods are about, except where one is given less patience.
+            acquire_s = LONG_S if timeout_s == LONG_S else 0.05
+            pool = Pool(url, connections=4, min_idle=1, max_age_s=600, timeout_s=timeout_s, acquire_timeout_s=acquire_s)
             self.shared = Shared(pool, self.breaker)
             self.listener = Listener(pool.make, self.local, timeout_s=timeout_s)
         self.cache: Cache[bytes] = Cache(

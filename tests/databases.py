@@ -37,6 +37,7 @@ from service import wait_until
 from app.resilience.breaker import Breaker
 from app.resilience.retry import Retry, RetryBudget
 from app.store.postgres import schema
+from app.store.postgres.link import Timeouts
 from app.store.postgres.store import PostgresStore
 
 USER = "kyb"
@@ -409,10 +410,15 @@ def migrated(url: str) -> str:
     return url
 
 
-def postgres_store(url: str, **options: Any) -> PostgresStore:
+PATIENT = Timeouts(acquire_s=5.0, connect_s=8.0, command_s=8.0, statement_s=7.0, lock_s=6.0)
+"""Waits longer than a disk that many tests write to stands still."""
+
+
+def postgres_store(url: str, *, timeouts: Timeouts = PATIENT, **options: Any) -> PostgresStore:
     """A store on a database that has the tables, with breakers that stay closed longer than any test needs."""
     return PostgresStore(
         url,
+        timeouts=timeouts,
         write_breaker=Breaker("write", failures=PostgresStore.WRITE_FAILURES, min_calls=100_000),
         read_breaker=Breaker("read", failures=PostgresStore.READ_FAILURES, min_calls=100_000),
         retry=Retry(RetryBudget(), retry_on=PostgresStore.RETRIED),

@@ -13,7 +13,6 @@ from cluster import Image
 from deploying import FIRST, JOB, NAME, SCRIPT, SECOND, Machine, ended, in_order, machine_for, without_database
 from service import HOST, ROOT, Service, free_port, mint, serving, wait_until
 
-OWN_OVERLAY = ROOT / "deploy" / "kubernetes" / "overlays" / "10k"
 DOCUMENTED = sorted(
     {
         line
@@ -309,7 +308,6 @@ def test_a_dry_run_needs_no_cluster(machine: Machine) -> None:
     assert in_order(done.said, "look: the cluster does not answer", "would apply")
 
 
-@pytest.mark.skipif(not OWN_OVERLAY.is_dir(), reason="there is no overlay yet")
 def test_the_project_s_own_overlay_is_deployed_and_gets_a_canary(empty: Machine) -> None:
     lacking = empty.alone("--kubernetes")
     assert lacking.code == 3, lacking

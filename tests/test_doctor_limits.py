@@ -55,6 +55,13 @@ def test_too_few_open_files_for_the_connections_expected_is_wrong() -> None:
     assert "server.backpressure to 924 at most" in shown["action"]
 
 
+def test_a_soft_limit_that_the_service_can_raise_is_enough(tmp_path: Path) -> None:
+    file = tmp_path / "few.yaml"
+    file.write_text("server: {backpressure: 500}\n")
+    shown = about(limited(resource.RLIMIT_NOFILE, 300, 600, CONFIG_FILE=str(file)), "open files")
+    assert (shown["verdict"], shown["figures"]) == ("ok", {"soft": 300, "hard": 600, "needed": 600})
+
+
 def test_open_files_for_what_is_expected_and_no_more_are_to_be_looked_at() -> None:
     shown = about(limited(resource.RLIMIT_NOFILE, 10_200), "open files")
     assert shown["verdict"] == "look"

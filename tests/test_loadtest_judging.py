@@ -163,7 +163,7 @@ def test_a_mix_is_a_name_or_weights() -> None:
     assert shares("assess=3,read=1") == {"assess": 0.75, "read": 0.25}
     assert all(sum(shares(name).values()) == pytest.approx(1) for name in MIXES)
     for text in ("nonsense", "assess", "assess=-1", "assess=x", "write=1", "assess=nan", ""):
-        with pytest.raises(MixUnknown, match="take assessments, realistic"):
+        with pytest.raises(MixUnknown, match="take assessments, dry-runs, realistic"):
             shares(text)
 
 
@@ -183,6 +183,13 @@ def test_a_mix_asks_in_its_shares_and_reads_what_was_recorded() -> None:
     for ask in asks[:200]:
         head, _, body = ask.data.partition(b"\r\n\r\n")
         assert head.count(b"Content-Length: %d" % len(body)) == (b"POST" in head[:4])
+
+
+def test_a_mix_can_keep_to_some_businesses_and_to_dry_runs() -> None:
+    mix = ServiceMix("service:8080", "kyb_test_key", shares("dry-runs"), "run", 1, businesses=20)
+    asks = [mix.ask() for _ in range(1000)]
+    assert len({ask.data.partition(b"\r\n\r\n")[2] for ask in asks}) == 20
+    assert {ask.data.split(b" ")[1] for ask in asks} == {b"/v1/assessments?dry_run=true"}
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 import pytest
-from databases import Postgres, query
+from databases import PATIENT, Postgres, query
 from outage import claim, prepare
 from records import FINGERPRINT, OTHER_FINGERPRINT, receipt, row
 
@@ -26,7 +26,6 @@ from app.resilience.breaker import Breaker
 from app.resilience.retry import Retry, RetryBudget
 from app.store.base import KeyBusy, KeyReused, Receipt, Row, StoreRefused, StoreUnavailable
 from app.store.postgres import link, partitions, schema, statements
-from app.store.postgres.link import Timeouts
 from app.store.postgres.partitions import Month
 from app.store.postgres.store import PostgresStore
 
@@ -38,9 +37,6 @@ KEYS = 100_000
 
 FEW_BLOCKS = 2_000
 """Of 8 kB: a twentieth of what a million rows take."""
-
-PATIENT = Timeouts(acquire_s=5.0, command_s=8.0, statement_s=7.0, lock_s=6.0)
-"""Longer than the server takes to find a deadlock."""
 
 
 def make_store(url: str, **options: Any) -> PostgresStore:

@@ -16,11 +16,10 @@ from records import disposition, list_version, override, play, row, stored_key
 
 from app.resilience.retry import Retry, RetryBudget
 from app.store.base import Unconfirmed
-from app.store.postgres.link import Lost, Timeouts
+from app.store.postgres.link import Lost
 from app.store.postgres.store import PostgresStore
 from app.store.trail import act
 
-PATIENT = Timeouts(lock_s=5.0, statement_s=5.0, command_s=5.0)
 NOW_MS = 1_800_000_000_000
 OLD, SUCCESSOR = stored_key(), stored_key()
 ROW = row()
@@ -183,7 +182,7 @@ def test_a_change_whose_answer_is_lost_is_made_and_told_of_once(
         assert (await made(store, ready))[:-1] == left[:-1]
         assert (await acts(ready)).count("done") == 2
 
-    play(postgres_store(ready, timeouts=PATIENT), scenario)
+    play(postgres_store(ready), scenario)
 
 
 def test_a_change_of_which_nobody_knows_whether_it_was_made_says_so(ready: str, change: str) -> None:
@@ -205,7 +204,7 @@ def test_two_who_note_the_use_of_keys_do_not_wait_for_each_other_in_a_circle(rea
     async def scenario(store: PostgresStore) -> None:
         for each in keys:
             await store.add_key(each, DONE)
-        other = postgres_store(ready, timeouts=PATIENT)
+        other = postgres_store(ready)
         await other.open()
         try:
             for number in range(40):
@@ -217,4 +216,4 @@ def test_two_who_note_the_use_of_keys_do_not_wait_for_each_other_in_a_circle(rea
             await other.close()
         assert {each.last_used_ms for each in await store.keys("acme")} == {NOW_MS + 40}
 
-    play(postgres_store(ready, timeouts=PATIENT), scenario)
+    play(postgres_store(ready), scenario)

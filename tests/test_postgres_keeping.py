@@ -249,7 +249,7 @@ def test_nobody_overrides_an_assessment_of_a_month_that_is_being_dropped(
         assert await store.drop_past(TODAY) == [Dropped("acme", 1)]
         assert await store.overrides("acme", old.id) == []
 
-    run(months, scenario)
+    run(months, scenario, timeouts=Timeouts())
 
 
 def test_an_override_that_comes_while_its_assessment_is_deleted_leaves_with_it(

@@ -7,12 +7,10 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
 import pytest
 from databases import Postgres, command, database_name, migrated, query
 from monitored import ROOT, RUNBOOK, alerts, anchor, blocks, sections, series
 
-from app.cli.commands import kyb
 from app.telemetry.catalogue import METRICS
 
 PARTS = ("**Symptom.**", "**First command.**", "**Likely causes", "**What to do.**")
@@ -108,19 +106,3 @@ def test_a_line_for_kubectl_names_what_is_there(line: str) -> None:
     assert set(named) <= OBJECTS
     labels = [words[place + 1] for place, word in enumerate(words) if word == "-l"]
     assert set(labels) <= {"app=risk-assessment-service"}
-
-
-def commands_named() -> set[tuple[str, ...]]:
-    """Every `kyb` command of the runbook, up to its first option."""
-    text = RUNBOOK.read_text("utf-8")
-    told = (*re.findall(r"-- kyb ([a-z ]+)$", text, re.MULTILINE), *re.findall(r"`kyb ([a-z ]+)`", text))
-    return {tuple(words.split()) for words in told}
-
-
-@pytest.mark.parametrize("words", sorted(commands_named()), ids=" ".join)
-def test_a_command_that_is_named_exists(words: tuple[str, ...]) -> None:
-    found: click.Command = kyb
-    for word in words:
-        assert isinstance(found, click.Group)
-        assert word in found.commands
-        found = found.commands[word]

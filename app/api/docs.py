@@ -263,8 +263,6 @@ def _type(schema: Json) -> str:
             return " · ".join(f"<code>{escape(str(value))}</code>" for value in values)
         case {"anyOf": parts}:
             return " or ".join(_type(part) for part in parts)
-        case {"type": "array", "prefixItems": parts}:
-            return f"list of {len(parts)}: " + ", ".join(map(_type, parts))
         case {"type": "array", "items": items}:
             return f"list of {_type(items)}"
         case {"type": "string", "format": kind}:
@@ -284,11 +282,11 @@ def _limits(schema: Json) -> str:
 
 
 def _limit_words(schema: Json) -> Iterator[str]:
-    if "prefixItems" in schema:
-        return
     for low, high, unit in _RANGES:
         least, most = schema.get(low), schema.get(high)
-        if least is not None and most is not None:
+        if least is not None and least == most:
+            yield f"{_figure(least)}{unit}"
+        elif least is not None and most is not None:
             yield f"{_figure(least)} to {_figure(most)}{unit}"
         elif least is not None:
             yield f"at least {_figure(least)}{unit}"

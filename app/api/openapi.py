@@ -223,7 +223,14 @@ def _schemas() -> Json:
 
 
 def _complete(schema: Json, sent: bool = True) -> None:
-    """Add what msgspec does not say: that an enumeration is of texts, and that no text sent may hold NUL."""
+    """Add what msgspec does not say: that an enumeration is of texts, and that no text sent may hold NUL.
+
+    A tuple of equal members is told as a list of that length: generators of clients stumble over `prefixItems`.
+    """
+    if "prefixItems" in schema:
+        first, *others = schema.pop("prefixItems")
+        assert all(other == first for other in others), schema
+        schema["items"] = first
     if "enum" in schema:
         schema["enum"] = _DECLARED.get(frozenset(schema["enum"]), schema["enum"])
         if all(isinstance(value, str) for value in schema["enum"]):

@@ -73,21 +73,22 @@ def _pools(settings: Settings) -> int:
 
 
 def _files(settings: Settings) -> Finding:
+    # The HTTP server raises the soft limit to the hard one (tests/test_open_files.py).
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     taken, pools = settings.server.backpressure, _pools(settings)
     needed = taken + pools + OWN_FILES
     # Half of the connections a worker takes are those that are expected.
     least = taken // 2 + pools + OWN_FILES
     seen = (
-        f"a process may open {_limit(soft)} (hard limit {_limit(hard)}); a worker needs {needed:,}: "
+        f"a process may open {_limit(hard)} (at its start {_limit(soft)}); a worker needs {needed:,}: "
         f"{taken:,} connections taken, {pools:,} made, {OWN_FILES} more"
     )
     figures = {"soft": _figure(soft), "hard": _figure(hard), "needed": needed}
-    if soft == resource.RLIM_INFINITY or soft >= needed:
+    if hard == resource.RLIM_INFINITY or hard >= needed:
         return ok("open files", seen, **figures)
-    fewer = max(0, soft - pools - OWN_FILES)
-    verdict: Verdict = "wrong" if soft < least else "look"
-    raised = f"Raise the limit to {needed:,} or more (ulimit -n, LimitNOFILE=, --ulimit nofile={needed}:{needed})"
+    fewer = max(0, hard - pools - OWN_FILES)
+    verdict: Verdict = "wrong" if hard < least else "look"
+    raised = f"Raise the limit to {needed:,} or more (ulimit -Hn, LimitNOFILE=, --ulimit nofile={needed}:{needed})"
     lower = f", or set server.backpressure to {fewer:,} at most" if fewer else ""
     return judged("open files", verdict, seen, f"{raised}{lower}.", **figures)
 

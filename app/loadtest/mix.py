@@ -1,4 +1,4 @@
-"""What virtual users ask for: assessments of ever different businesses, reads of them, small batches, health."""
+"""What virtual users ask for: assessments of ever different businesses or of few, dry runs, reads, batches, health."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from itertools import accumulate
 from app.loadtest.profiles import Profiles
 from app.loadtest.users import Ask
 
-KINDS = ("assess", "read", "batch", "health")
+KINDS = ("assess", "dry-run", "read", "batch", "health")
 MIXES: Mapping[str, Mapping[str, float]] = {
     "assessments": {"assess": 1.0},
+    "dry-runs": {"dry-run": 1.0},
     "realistic": {"assess": 0.70, "read": 0.24, "batch": 0.01, "health": 0.05},
     "reads": {"read": 0.95, "assess": 0.05},
 }
@@ -54,17 +55,21 @@ class ServiceMix:
 
     host: of the Host header.  key: of the API, "" for none.  shares: of each kind, summing to 1.
     run: short text that makes the ids of this run's businesses its own.  seed: of this process.
+    businesses: that are assessed again and again; 0 for ever new ones.
     A read is of something that this process recorded; before there is anything it is an assessment.
     """
 
-    def __init__(self, host: str, key: str, shares: Mapping[str, float], run: str, seed: int) -> None:
+    def __init__(
+        self, host: str, key: str, shares: Mapping[str, float], run: str, seed: int, businesses: int = 0
+    ) -> None:
         self._chance = random.Random(seed)
         self._kinds = tuple(shares)
         self._bounds = tuple(accumulate(shares.values()))
         self._profiles = Profiles(f"{run}-{seed}", seed)
         self._made = 0
         self._run = f"{run}-{seed}".encode()
-        self._bodies: deque[bytes] = deque(maxlen=REMEMBERED)
+        self._bodies: deque[bytes] = deque([self._profiles.body() for _ in range(businesses)], businesses or REMEMBERED)
+        self._repeated = 1.0 if businesses else REPEATED
         self._paths: deque[bytes] = deque(maxlen=REMEMBERED)
         self._common = f"Host: {host}\r\nUser-Agent: kyb-loadtest\r\nAccept: */*\r\n".encode()
         if key:
@@ -82,11 +87,13 @@ class ServiceMix:
         if kind == "batch":
             items = b",".join([self._profiles.body() for _ in range(BATCH_ITEMS)])
             return Ask(kind, self._posted(b"/v1/assessments/batch", b'{"items":[%b]}' % items))
-        if self._bodies and self._chance.random() < REPEATED:
+        if self._bodies and self._chance.random() < self._repeated:
             body = self._bodies[int(self._chance.random() * len(self._bodies))]
         else:
             body = self._profiles.body()
             self._bodies.append(body)
+        if kind == "dry-run":
+            return Ask(kind, self._posted(b"/v1/assessments?dry_run=true", body))
         return Ask("assess", self._posted(b"/v1/assessments", body))
 
     def told(self, kind: str, status: int, head: bytes) -> None:

@@ -41,7 +41,8 @@ class Orders(Struct, frozen=True):
     """What one process has to do.
 
     host, port: to connect to.  shares: of the kinds of requests.  run: text that makes the ids of a run its own.
-    number: of this process, from 0.  points: of the users of all processes.  The rest is of users.Crowd.
+    number: of this process, from 0.  points: of the users of all processes.  businesses: as in scenarios.Plan.
+    The rest is of users.Crowd.
     """
 
     host: str
@@ -57,6 +58,7 @@ class Orders(Struct, frozen=True):
     longest_s: float
     sources: tuple[str, ...]
     flat_out: bool
+    businesses: int
 
 
 class Told(Struct, array_like=True):
@@ -113,7 +115,7 @@ def generate(orders: Orders, pipe: Connection) -> None:
 
 
 async def _generate(orders: Orders, pipe: Connection) -> None:
-    mix = ServiceMix(orders.host_header, orders.key, orders.shares, orders.run, orders.number)
+    mix = ServiceMix(orders.host_header, orders.key, orders.shares, orders.run, orders.number, orders.businesses)
     crowd = Crowd(
         (orders.host, orders.port),
         mix,

@@ -108,6 +108,7 @@ class Fleet:
                 setup.longest_s,
                 share.sources,
                 plan.flat_out,
+                plan.businesses,
             )
             process = context.Process(target=generate, args=(orders, theirs), name=f"loadtest-{number}", daemon=True)
             process.start()

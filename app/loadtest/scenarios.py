@@ -9,6 +9,7 @@ from typing import NamedTuple
 from app.loadtest.process import Point
 
 FULL_USERS = 10_000
+FLAT_OUT_BUSINESSES = 1000
 QUICK_USERS = 1000
 BASELINE_USERS = 100
 STRESS = (1.0, 1.2, 1.5, 1.8, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0)
@@ -30,7 +31,7 @@ class Plan(NamedTuple):
     """A scenario before it has run.
 
     is_staged: each phase is judged by itself as well.  seeks_limit: it ends with the first phase that misses a target.
-    flat_out: users send as soon as they are answered.
+    flat_out: users send as soon as they are answered.  businesses: that are assessed, 0 for ever new ones.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Plan(NamedTuple):
     is_staged: bool = False
     seeks_limit: bool = False
     flat_out: bool = False
+    businesses: int = 0
 
     @property
     def seconds(self) -> int:
@@ -103,9 +105,10 @@ def _endurance(users: int) -> Plan:
 def _flat_out(users: int) -> Plan:
     return Plan(
         "flat-out",
-        f"{users:,} users, each sending as soon as it is answered",
+        f"{users:,} users, each sending as soon as it is answered, {FLAT_OUT_BUSINESSES:,} businesses",
         (_steady(MINUTE, users),),
         flat_out=True,
+        businesses=FLAT_OUT_BUSINESSES,
     )
 
 

@@ -38,7 +38,8 @@ class Batcher(Generic[Item, Answer]):
     """
 
     __slots__ = (
-        "_closed", "_items", "_lane", "_max_batch", "_max_queue", "_send", "_waiters", "batches", "items", "on_sent",
+        "_closed", "_items", "_lane", "_loop", "_max_batch", "_max_queue", "_send", "_waiters",
+        "batches", "items", "on_sent",
     )  # fmt: skip
 
     def __init__(
@@ -53,6 +54,7 @@ class Batcher(Generic[Item, Answer]):
         self._items: list[Item] = []
         self._waiters: list[asyncio.Future[Answer]] = []
         self._lane: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self.batches = 0
         self.items = 0
@@ -72,7 +74,10 @@ class Batcher(Generic[Item, Answer]):
             raise Closed
         if len(self._items) >= self._max_queue:
             raise Overloaded(len(self._items), self._max_queue)
-        loop = asyncio.get_running_loop()
+        # PERF: as in Deadline.run.
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
         self._items.append(item)
         self._waiters.append(future)
