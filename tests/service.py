@@ -221,7 +221,8 @@ class Service:
     def __init__(self, folder: Path, config: str = "", **settings: str) -> None:
         self.folder = folder
         self.log = folder / "service.log"
-        self.settings = {"DATA_DIR": str(folder / "data"), "LOG_LEVEL": "warning", **SECRETS, **settings}
+        told = {"DATA_DIR": str(folder / "data"), "LOG_LEVEL": "warning", "DRAIN_TIME": "0s"}
+        self.settings = {**told, **SECRETS, **settings}
         self.port = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._clients: list[Client] = []
