@@ -243,8 +243,9 @@ class Service:
 
     def launch(self, **settings: str) -> Service:
         """The same, with the keys that there are."""
-        self.port = free_port()
-        told = environment({**self.settings, "PORT": str(self.port), **settings})
+        given = {**self.settings, **settings}
+        self.port = int(given.get("PORT") or free_port())
+        told = environment({**given, "PORT": str(self.port)})
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 COMMAND,
