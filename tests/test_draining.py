@@ -190,6 +190,15 @@ def test_all_workers_drain_and_those_interrupted_stop_at_once(tmp_path: Path) ->
         assert "Killing" not in service.logged()
 
 
+def test_a_worker_that_is_ended_alone_leaves_its_place_to_one_that_takes_requests(tmp_path: Path) -> None:
+    with serving(tmp_path, DRAIN_TIME="100ms") as service:
+        [ended] = service.workers()
+        os.kill(ended, signal.SIGTERM)
+        wait_until(lambda: ended not in service.workers() and service.workers(), "there is another")
+        service.wait_for_health()
+        wait_until(lambda: service.client().get("/health/ready").status == 200, "it takes requests")
+
+
 def begun(service: Service, body: bytes) -> Wire:
     """A request whose body has not come yet."""
     wire = Wire(service.port)

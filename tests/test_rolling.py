@@ -23,7 +23,7 @@ needs_haproxy = pytest.mark.skipif(
 )
 pytestmark = needs_haproxy
 
-ROLLOUTS = 2
+ROLLOUTS = 20
 USERS = 2000
 """Each sends once a second."""
 FEWER = (2000, 1000, 500, 250)

@@ -55,8 +55,9 @@ class Stopping:
     def hear(self) -> None:
         """Begin to hear on this event loop; nothing where no server does yet, since nobody would stop the process.
 
-        # Design: SIGINT stays with the server, which is told of an event loop's signals through its wake-up descriptor
-        (`signal.set_wakeup_fd`). Its Python handler has nothing to do there, so that another can stand in its place.
+        # Design: an event loop is told of signals through its wake-up descriptor (`signal.set_wakeup_fd`) while it
+        # runs, and not between a server's start and its serving. A Python handler hears at any time, and the loop's own
+        # may stand beside it: SIGINT stays the server's, which `_stop` has told again.
         """
         if threading.current_thread() is not threading.main_thread():
             return
@@ -64,22 +65,25 @@ class Stopping:
         if not callable(before) or before is signal.default_int_handler:
             return
         loop = asyncio.get_running_loop()
+        for number, call in ((signal.SIGINT, self._stop), (signal.SIGTERM, self._terminate), (DRAIN, self._drain_all)):
+            if number != signal.SIGINT:
+                loop.add_signal_handler(number, _nothing)
 
-        def interrupted(number: int, frame: FrameType | None) -> None:
-            loop.call_soon_threadsafe(self._stop)
-            before(number, frame)
+            def heard(number: int, frame: FrameType | None, call: Callable[[], None] = call) -> None:
+                loop.call_soon_threadsafe(call)
 
-        signal.signal(signal.SIGINT, interrupted)
-        signal.siginterrupt(signal.SIGINT, False)
-        loop.add_signal_handler(signal.SIGTERM, self._terminate)
-        loop.add_signal_handler(DRAIN, self._drain)
+            signal.signal(number, heard)
+            signal.siginterrupt(number, False)
         if self._folder is not None and (self._folder / MARK).exists():
             self._drain()
 
+    def _drain_all(self) -> None:
+        if self._folder is not None:
+            mark(self._folder)
+        self._drain()
+
     def _drain(self) -> None:
         if self._drained_at is None:
-            if self._folder is not None:
-                mark(self._folder)
             self._drained_at = asyncio.get_running_loop().time()
             log.info("drains: answers, and closes connections", extra=event("draining"))
             self._on_drain()
@@ -89,11 +93,15 @@ class Stopping:
         self._drain()
         if self._timer is None:
             assert self._drained_at is not None
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_at(self._drained_at + self._drain_s, signal.raise_signal, signal.SIGINT)
+            self._timer = asyncio.get_running_loop().call_at(self._drained_at + self._drain_s, self._stop)
 
     def _stop(self) -> None:
         if not self._stopped:
             self._stopped = True
             self._drain()
             self._on_stop()
+            signal.raise_signal(signal.SIGINT)
+
+
+def _nothing() -> None:
+    """What the event loop itself does at a signal that another handler hears."""
