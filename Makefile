@@ -44,6 +44,7 @@ check: build $(VENV)/.group-dev $(VENV)/.group-test
 	$(PY) -m mypy
 	$(PY) -m mypy.stubtest $(EXTENSIONS:core/%.pyx=core.%)
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cython-lint $(EXTENSIONS) $(wildcard core/*.pxd)
+	$(VENV)/bin/shellcheck -x -a scripts/deploy_10k_scale.sh
 	$(PY) -m pytest -q tests/test_layers.py
 
 # The pins of checkov do not go with those of the service.

@@ -175,7 +175,7 @@ class ServiceHealth:
         self._watch = asyncio.get_running_loop().create_task(self._probe(), name="health", context=Context())
 
     def drain(self) -> None:
-        """Tell that this process ends."""
+        """Tell that requests should go elsewhere: this process ends."""
         self.phase = "draining"
 
     async def stop(self) -> None:
@@ -197,7 +197,7 @@ class ServiceHealth:
         if self.phase == "starting":
             reasons.append("The service is starting: models, schema and watchlists are not all loaded yet.")
         if self.phase == "draining":
-            reasons.append("The service is stopping, and finishes what it has begun.")
+            reasons.append("The service is draining: it answers for a while, closes connections, and then stops.")
         return wire.Readiness("not_ready" if reasons else "ready", reasons)
 
     async def detailed(self) -> wire.DetailedHealth:

@@ -43,7 +43,7 @@ from app.edge.nearby import Nearby
 from app.edge.pages import ForThisMachine, OpenToPages
 from app.edge.rates import Rates
 from app.edge.request import Bodies, Request
-from app.edge.stopping import when_told_to_stop
+from app.edge.stopping import Stopping
 from app.errors import KINDS, ProblemKind, ProblemTable
 from app.health import ServiceHealth
 from app.ids import Uuid7
@@ -109,8 +109,8 @@ PROBLEMS = ProblemTable().extended(
 
 
 def create_app(settings: Settings, cells: Path | None = None, lines: LineWriter | None = None) -> Application:
-    """The application of one worker. cells: the folder in which the workers of a pod keep their metrics.  lines: what
-    is logged, on its way.
+    """The application of one worker. cells: the folder that the workers of a pod share, for their metrics and whether
+    they drain.  lines: what is logged, on its way.
 
     Raises BudgetTooSmall, SecretsMissing, ExtraMissing, and what `registry.select` raises for a model that cannot be
     used.
@@ -205,6 +205,10 @@ def create_app(settings: Settings, cells: Path | None = None, lines: LineWriter 
         "/docs": {"GET": fixed(described, "/docs")},
     }
 
+    def drain() -> None:
+        status.drain()
+        gate.close_connections()
+
     async def start() -> None:
         if anchor is not None:
             anchor.make_folder()
@@ -216,8 +220,7 @@ def create_app(settings: Settings, cells: Path | None = None, lines: LineWriter 
         keyring.start()
         checkpoints.start()
         described.update(await _description(assessor, server.url))
-        when_told_to_stop(debug.stop)
-        when_told_to_stop(status.drain)
+        Stopping(server.drain_time, drain, debug.stop, cells).hear()
         # Everything made so far lives as long as the process: the collector need not walk it again.
         gc.collect()
         gc.freeze()

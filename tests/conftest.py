@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from clusters import ValkeyCluster
 from databases import PgBouncer, Postgres, Valkey, command, create_database, database_name, drop_database, migrated
+from deploying import Machine, deployed, machine_for
 from hypothesis import HealthCheck, settings
-from service import Client, Service, serving
+from service import Client, Json, Service, serving
 
 # What these assert is shown in full, as in a test.
 pytest.register_assert_rewrite("definition", "problems")
@@ -145,3 +147,16 @@ def redis_url(request: pytest.FixtureRequest) -> str:
         url = server.url()
     command(url, "FLUSHDB")
     return url
+
+
+@pytest.fixture(scope="session")
+def first_version(service: Service, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Json]:
+    """The objects of a cluster in which version 1.0.0 of the service runs in five pods."""
+    return deployed(tmp_path_factory.mktemp("first_version"), service)
+
+
+@pytest.fixture
+def machine(service: Service, first_version: dict[tuple[str, str], Json], tmp_path: Path) -> Iterator[Machine]:
+    """An operator's machine and a cluster of its own, in which version 1.0.0 runs."""
+    with machine_for(tmp_path, service, first_version) as there:
+        yield there

@@ -51,6 +51,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "server.header_timeout": ("20s", 20.0),
     "server.body_timeout": ("2500ms", 2.5),
     "server.request_deadline": ("12s", 12.0),
+    "server.drain_time": ("0", 0.0),
     "server.shutdown_grace": ("1m", 60.0),
     "server.body_limit": ("2MiB", 2 * 1024 * 1024),
     "server.batch_body_limit": ("16 MiB", 16 * 1024 * 1024),
