@@ -26,6 +26,7 @@ from granian.server import Server
 from rich.console import Console
 
 from app import __version__
+from app.assembly import lists_folder
 from app.edge.gate import Application
 from app.ids import now_ms
 from app.keys import first_key
@@ -72,6 +73,7 @@ def run(loaded: Loaded) -> None:
     check_model(settings)
     check_tracing(settings)
     check_port(settings)
+    check_lists_folder(settings)
     key_file = asyncio.run(check_store(settings))
     lines = log_to_stderr(settings)
     server = settings.server
@@ -170,6 +172,17 @@ def check_port(settings: Settings) -> None:
                     f"{host}:{port} cannot be bound ({error.strerror}); choose another with HOST, PORT or their options"
                 )
             raise StartRefused(why) from None
+
+
+def check_lists_folder(settings: Settings) -> None:
+    """Refuse a system on which compiled lists have no place."""
+    try:
+        lists_folder(settings)
+    except FileNotFoundError:
+        raise StartRefused(
+            "no folder for temporary files can be written, where the workers share compiled lists; mount one at /tmp, "
+            "or name another folder with WATCHLIST_FOLDER"
+        ) from None
 
 
 async def check_store(settings: Settings) -> Path | None:
