@@ -11,13 +11,14 @@ from typing import Literal, Protocol
 
 from app import ids, wire
 from app.audit.checkpoints import Checkpoints
+from app.cache.cluster import Cluster
 from app.cache.redis import Shared
 from app.cache.tiers import Cache
 from app.edge.admission import Admission
 from app.evidence.lists import ListsInForce
 from app.evidence.providers.collection import Providers
 from app.resilience.batcher import Batcher
-from app.resilience.breaker import Breaker
+from app.resilience.breaker import Watched
 from app.store.base import Row
 
 PROBE_S = 0.06
@@ -139,7 +140,7 @@ class ServiceHealth:
         links: Mapping[str, Link],
         shared: Shared | None,
         caches: Sequence[Cache[object]],
-        breakers: Sequence[Breaker],
+        breakers: Sequence[Watched],
         lists: ListsInForce,
         providers: Providers,
         admission: Admission,
@@ -163,8 +164,8 @@ class ServiceHealth:
         self._writes = Probe(store.check)
         self._reads = Probe(lambda: store.get("", NOWHERE))
         self._probes = [self._writes, self._reads]
-        self._redis = Probe(self._ask_redis)
-        if shared is not None:
+        self._redis = None if shared is None else Probe(shared.check)
+        if self._redis is not None:
             self._probes.append(self._redis)
         self._watch: asyncio.Task[None] | None = None
 
@@ -174,7 +175,7 @@ class ServiceHealth:
         self._watch = asyncio.get_running_loop().create_task(self._probe(), name="health", context=Context())
 
     def drain(self) -> None:
-        """Tell that this process ends."""
+        """Tell that requests should go elsewhere: this process ends."""
         self.phase = "draining"
 
     async def stop(self) -> None:
@@ -196,7 +197,7 @@ class ServiceHealth:
         if self.phase == "starting":
             reasons.append("The service is starting: models, schema and watchlists are not all loaded yet.")
         if self.phase == "draining":
-            reasons.append("The service is stopping, and finishes what it has begun.")
+            reasons.append("The service is draining: it answers for a while, closes connections, and then stops.")
         return wire.Readiness("not_ready" if reasons else "ready", reasons)
 
     async def detailed(self) -> wire.DetailedHealth:
@@ -245,12 +246,6 @@ class ServiceHealth:
     async def _look(self) -> None:
         await asyncio.gather(*(probe.look() for probe in self._probes))
 
-    async def _ask_redis(self) -> None:
-        assert self._shared is not None
-        found = await self._shared.get(b"kyb:health")
-        if not found.answered:
-            raise ConnectionError("Redis does not answer")
-
     def _database(self, name: str, probe: Probe) -> wire.Component:
         figures: dict[str, float] = {}
         link = self._links.get(name)
@@ -264,15 +259,18 @@ class ServiceHealth:
     def _redis_component(self) -> list[wire.Component]:
         if self._shared is None:
             return []
-        pool = self._shared.pool
+        way = self._shared.way
+        opened, in_use = way.connections
         figures: dict[str, float] = {
-            "connections_open": pool.idle + pool.in_use,
-            "connections_in_use": pool.in_use,
-            "connections_limit": pool.max_connections,
-            "waiting": self._shared.batcher.waiting,
+            "connections_open": opened,
+            "connections_in_use": in_use,
+            "connections_limit": way.size,
+            "waiting": way.waiting,
             "invalidations_owed": self._shared.owed,
         }
-        return [self._component("redis", self._redis, figures, self._shared.breaker)]
+        if isinstance(way, Cluster):
+            figures |= {"nodes": len(way.listed), "slots_uncovered": way.uncovered}
+        return [self._component("redis", self._redis, figures, way.breaker)]
 
     def _provider_components(self) -> list[wire.Component]:
         found = []
@@ -322,7 +320,7 @@ class ServiceHealth:
         return found
 
     def _component(
-        self, name: str, probe: Probe | None, figures: dict[str, float], breaker: Breaker | None
+        self, name: str, probe: Probe | None, figures: dict[str, float], breaker: Watched | None
     ) -> wire.Component:
         status: wire.ComponentStatus = "ok" if probe is None else probe.status
         problem = None if probe is None else probe.problem

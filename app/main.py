@@ -23,7 +23,7 @@ from app.api.metrics import Metrics
 from app.api.models import Models
 from app.api.operations import PROFILE_EXAMPLE
 from app.api.overrides import OverridesOf
-from app.api.pages import fixed, problem
+from app.api.pages import Kept, fixed, problem, tagged
 from app.api.permissions import Body, guarded
 from app.api.routes import Table
 from app.api.watchlists import Watchlists
@@ -43,14 +43,14 @@ from app.edge.nearby import Nearby
 from app.edge.pages import ForThisMachine, OpenToPages
 from app.edge.rates import Rates
 from app.edge.request import Bodies, Request
-from app.edge.stopping import when_told_to_stop
+from app.edge.stopping import Stopping
 from app.errors import KINDS, ProblemKind, ProblemTable
 from app.health import ServiceHealth
 from app.ids import Uuid7
 from app.keys import Keyring, Keys
 from app.limits.allowances import Allowances
 from app.limits.census import Census
-from app.limits.limiter import Limiter
+from app.limits.spread import limiter_over
 from app.metering import Metering
 from app.neighbours import Store, Tiers, breakers_of, make_store
 from app.overrides import Overrides
@@ -109,8 +109,8 @@ PROBLEMS = ProblemTable().extended(
 
 
 def create_app(settings: Settings, cells: Path | None = None, lines: LineWriter | None = None) -> Application:
-    """The application of one worker. cells: the folder in which the workers of a pod keep their metrics.  lines: what
-    is logged, on its way.
+    """The application of one worker. cells: the folder that the workers of a pod share, for their metrics and whether
+    they drain.  lines: what is logged, on its way.
 
     Raises BudgetTooSmall, SecretsMissing, ExtraMissing, and what `registry.select` raises for a model that cannot be
     used.
@@ -126,7 +126,7 @@ def create_app(settings: Settings, cells: Path | None = None, lines: LineWriter 
     records, assessor, lists = parts.records, parts.assessor, parts.lists
     keyring, keys = make_keys(settings, secrets, store, tiers)
     processes = (settings.scaling.max_replicas or settings.scaling.min_replicas) * server.workers
-    limiter = Limiter(tiers.shared, processes)
+    limiter = limiter_over(tiers.shared, processes)
     census = None if tiers.shared is None else Census(tiers.shared, processes, limiter.divide)
     rates = Rates(limiter)
     notes = Notes(store)
@@ -172,7 +172,7 @@ def create_app(settings: Settings, cells: Path | None = None, lines: LineWriter 
     health = HealthOf(status)
     debug = Debug(heap, notes.note)
     within = partial(bounded, deadline)
-    described: dict[str, Answer] = {}
+    described: dict[str, Kept] = {}
     endpoints: dict[str, dict[str, Endpoint]] = {
         "/v1/assessments": {"POST": assessments.create, "GET": within(assessments.list)},
         "/v1/assessments/batch": {"POST": assessments.batch},
@@ -205,6 +205,10 @@ def create_app(settings: Settings, cells: Path | None = None, lines: LineWriter 
         "/docs": {"GET": fixed(described, "/docs")},
     }
 
+    def drain() -> None:
+        status.drain()
+        gate.close_connections()
+
     async def start() -> None:
         if anchor is not None:
             anchor.make_folder()
@@ -216,8 +220,7 @@ def create_app(settings: Settings, cells: Path | None = None, lines: LineWriter 
         keyring.start()
         checkpoints.start()
         described.update(await _description(assessor, server.url))
-        when_told_to_stop(debug.stop)
-        when_told_to_stop(status.drain)
+        Stopping(server.drain_time, drain, debug.stop, cells).hear()
         # Everything made so far lives as long as the process: the collector need not walk it again.
         gc.collect()
         gc.freeze()
@@ -305,8 +308,9 @@ def bounded(deadline: Deadline, endpoint: Endpoint) -> Endpoint:
     return answer
 
 
-async def _description(assessor: Assessor, base_url: str) -> dict[str, Answer]:
-    """The API's description, with a real answer as its example, and its page."""
+async def _description(assessor: Assessor, base_url: str) -> dict[str, Kept]:
+    """The API's description, with a real answer as its example, and its page. That the example is of another day makes
+    them no others."""
     body = msgspec.json.encode(PROFILE_EXAMPLE)
     made: Reply = await assessor.assess(
         "", read_profile(body), body, full=False, dry_run=True, keyed=None, actor=SERVICE
@@ -314,7 +318,8 @@ async def _description(assessor: Assessor, base_url: str) -> dict[str, Answer]:
     example = msgspec.json.decode(made.body, type=wire.Assessment)
     document = openapi.document(__version__, example)
     page = docs.page(document, base_url)
+    told = openapi.encoded(openapi.document(__version__))
     return {
-        "/openapi.json": Answer(200, openapi.encoded(document), (JSON_TYPE,)),
-        "/docs": Answer(200, page.html, page.headers),
+        "/openapi.json": tagged(openapi.encoded(document), (JSON_TYPE,), told),
+        "/docs": tagged(page.html, page.headers, told + base_url.encode()),
     }

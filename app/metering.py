@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from app import wire
 from app.audit.acts import Acts
@@ -21,10 +21,8 @@ from app.health import ServiceHealth
 from app.ids import now_ms
 from app.limits.limiter import Limiter
 from app.neighbours import Store, Tiers, breakers_of
-from app.resilience.batcher import Batcher
-from app.resilience.breaker import Breaker, State
+from app.resilience.breaker import State, Watched
 from app.resilience.retry import Retry
-from app.store.postgres.link import Link
 from app.store.postgres.store import PostgresStore
 from app.telemetry import catalogue
 from app.telemetry.lines import LineWriter
@@ -32,6 +30,30 @@ from app.telemetry.meters import Meters, Metric
 
 STATUSES: Mapping[wire.ComponentStatus, int] = {"ok": 0, "degraded": 1, "down": 2}
 STATES: Mapping[State, int] = {"closed": 0, "half_open": 1, "open": 2}
+
+
+class Batching(Protocol):
+    """What batches: one lane, or several as one. on_sent: told of each how many items it had and how long it took."""
+
+    on_sent: Callable[[int, float], None] | None
+
+    @property
+    def waiting(self) -> int: ...
+
+
+class Linked(Protocol):
+    """What has connections: how many at most, how many are open and in use, and the waits for one."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def connections(self) -> tuple[int, int]: ...
+    @property
+    def waits(self) -> int: ...
+    @property
+    def waited_s(self) -> float: ...
+    @property
+    def exhausted(self) -> int: ...
 
 
 class Metering:
@@ -52,9 +74,8 @@ class Metering:
             self._retry("database", store.retry)
         shared = tiers.shared
         if shared is not None:
-            pool = shared.pool
-            self._batcher("redis", shared.batcher)
-            self._pool("redis", pool, lambda: (pool.in_use + pool.idle, pool.in_use), pool.max_connections)
+            self._batcher("redis", shared.way)
+            self._link("redis", shared.way)
             self._meters.poll(self._of_each(catalogue.REDIS_ERRORS, shared.errors))
         for cache in tiers.caches:
             self._cache(cache)
@@ -114,7 +135,7 @@ class Metering:
 
         return take
 
-    def _batcher(self, name: str, batcher: Batcher[Any, Any]) -> None:
+    def _batcher(self, name: str, batcher: Batching) -> None:
         sizes = self._meters.histogram(catalogue.BATCH_SIZE, name)
         times = self._meters.histogram(catalogue.BATCH_FLUSH, name)
 
@@ -125,17 +146,13 @@ class Metering:
         batcher.on_sent = sent
         self._take(catalogue.BATCH_QUEUE, (name,), lambda: batcher.waiting)
 
-    def _pool(self, name: str, counted: Any, connections: Callable[[], tuple[int, int]], limit: int) -> None:
-        """counted: has waits, waited_s and exhausted.  connections: open ones, and how many of them are in use."""
-        self._meters.counter(catalogue.POOL_LIMIT, name).set(limit)
-        self._take(catalogue.POOL_OPEN, (name,), lambda: connections()[0])
-        self._take(catalogue.POOL_IN_USE, (name,), lambda: connections()[1])
-        self._take(catalogue.POOL_WAITED, (name,), lambda: counted.waits)
-        self._take(catalogue.POOL_WAIT, (name,), lambda: counted.waited_s)
-        self._take(catalogue.POOL_EXHAUSTED, (name,), lambda: counted.exhausted)
-
-    def _link(self, name: str, link: Link) -> None:
-        self._pool(name, link, lambda: link.connections, link.size)
+    def _link(self, name: str, link: Linked) -> None:
+        self._take(catalogue.POOL_LIMIT, (name,), lambda: link.size)
+        self._take(catalogue.POOL_OPEN, (name,), lambda: link.connections[0])
+        self._take(catalogue.POOL_IN_USE, (name,), lambda: link.connections[1])
+        self._take(catalogue.POOL_WAITED, (name,), lambda: link.waits)
+        self._take(catalogue.POOL_WAIT, (name,), lambda: link.waited_s)
+        self._take(catalogue.POOL_EXHAUSTED, (name,), lambda: link.exhausted)
 
     def _provider(self, one: Guarded) -> None:
         self._take(catalogue.PROVIDER_FLYING, (one.name,), lambda: one.flying)
@@ -151,7 +168,7 @@ class Metering:
         self._take(catalogue.CACHE_BYTES, (name,), lambda: local.size_bytes)
         self._take(catalogue.CACHE_EVICTIONS, (name,), lambda: local.evictions)
 
-    def _breaker(self, breaker: Breaker) -> None:
+    def _breaker(self, breaker: Watched) -> None:
         self._take(catalogue.BREAKER_STATE, (breaker.name,), lambda: STATES[breaker.state])
         self._take(catalogue.BREAKER_OPENED, (breaker.name,), lambda: breaker.opened)
         self._take(catalogue.BREAKER_REJECTED, (breaker.name,), lambda: breaker.rejected)

@@ -7,7 +7,9 @@ import logging
 from functools import partial
 from typing import Any, TypeVar
 
+from app.cache.cluster import Cluster
 from app.cache.invalidation import Listener
+from app.cache.link import Link
 from app.cache.local import Local
 from app.cache.pool import FAILURES as REDIS_FAILURES
 from app.cache.pool import Pool
@@ -22,11 +24,12 @@ from app.evidence.providers.guarded import Guarded
 from app.evidence.providers.http_json import HttpJsonProvider
 from app.evidence.providers.yente import YenteProvider
 from app.records import Recorded
-from app.resilience.breaker import Breaker, State
+from app.resilience.breaker import Breaker, State, Watched
 from app.resilience.retry import Retry, RetryBudget
 from app.settings import Settings
 from app.settings.budget import database_share, redis_share
 from app.settings.providers import AnyProvider, HttpJson
+from app.settings.urls import place_of, redis_hosts, redis_url_at
 from app.store.lists import Disposition
 from app.store.postgres.link import Timeouts
 from app.store.postgres.store import PostgresStore
@@ -42,10 +45,10 @@ Store = SqliteStore | PostgresStore
 V = TypeVar("V")
 
 
-def breakers_of(store: Store, tiers: Tiers) -> list[Breaker]:
+def breakers_of(store: Store, tiers: Tiers) -> list[Watched]:
     """What tells how the service finds its neighbours."""
-    found = [store.write_breaker, store.read_breaker] if isinstance(store, PostgresStore) else []
-    return found + ([tiers.shared.breaker] if tiers.shared is not None else [])
+    found: list[Watched] = [store.write_breaker, store.read_breaker] if isinstance(store, PostgresStore) else []
+    return found + ([tiers.shared.way.breaker] if tiers.shared is not None else [])
 
 
 def make_store(settings: Settings) -> Store:
@@ -96,17 +99,9 @@ class Tiers:
         self.shared: Shared | None = None
         self.listener: Listener | None = None
         if redis.url is not None:
-            share = redis_share(settings)
-            pool = Pool(
-                redis.url,
-                connections=share.connections - 1,
-                min_idle=share.idle,
-                max_age_s=redis.max_conn_age,
-                timeout_s=redis.timeout,
-                acquire_timeout_s=redis.acquire_timeout,
-            )
-            self.shared = Shared(pool, _breaker("redis", settings, REDIS_FAILURES))
-            self.listener = Listener(pool.make, self.local, self.keys, timeout_s=redis.timeout)
+            way = _way(redis.url, settings)
+            self.shared = Shared(way)
+            self.listener = Listener(way.make, self.local, self.keys, holds=way.holds, timeout_s=redis.timeout)
 
     def of_assessments(self) -> Cache[Recorded]:
         """The cache of recorded assessments."""
@@ -173,6 +168,29 @@ class Tiers:
         if self.shared is not None and self.listener is not None:
             await self.listener.stop()
             await self.shared.close()
+
+
+def _way(url: str, settings: Settings) -> Link | Cluster:
+    """The way to the Redis of the URL, or to the cluster of its hosts. Raises BudgetTooSmall."""
+    redis, share = settings.redis, redis_share(settings)
+
+    def pool(url: str) -> Pool:
+        return Pool(
+            url,
+            connections=share.connections - 1,
+            min_idle=share.idle,
+            max_age_s=redis.max_conn_age,
+            timeout_s=redis.timeout,
+            acquire_timeout_s=redis.acquire_timeout,
+        )
+
+    if not redis.cluster:
+        return Link(pool(url), _breaker("redis", settings, REDIS_FAILURES))
+    return Cluster(
+        redis_hosts(url),
+        lambda address: pool(redis_url_at(url, address)),
+        lambda address: _breaker(f"redis {place_of(address)}", settings, REDIS_FAILURES),
+    )
 
 
 def make_providers(settings: Settings, tiers: Tiers) -> Providers:

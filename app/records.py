@@ -32,11 +32,12 @@ MOST_AGAINST = 4096
 """How many sets of lists are remembered: each list that is looked after makes a new one."""
 
 
-class Record(Struct, frozen=True, array_like=True, gc=False):
+class Record(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """What is kept of a result beside its input. engine: core.ENGINE_VERSION then.  result: core's compact record.
 
     evidence: a JSON list, or where there is `against` its members alone: what stands before them is kept once for all
     assessments under that digest, since it changes only with the lists.
+    What a later version added would change what the rest means: such a record is refused, not half read.
     """
 
     engine: int

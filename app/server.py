@@ -18,15 +18,17 @@ from contextlib import suppress
 from functools import partial
 from multiprocessing.util import Finalize
 from pathlib import Path
+from types import FrameType
 
 from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes, TaskImpl
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
-from granian.server import Server
+from granian.server.mp import MPServer
 from rich.console import Console
 
 from app import __version__
 from app.edge.gate import Application
+from app.edge.stopping import DRAIN, mark
 from app.ids import now_ms
 from app.keys import first_key
 from app.main import create_app, make_exporter
@@ -75,7 +77,7 @@ def run(loaded: Loaded) -> None:
     key_file = asyncio.run(check_store(settings))
     lines = log_to_stderr(settings)
     server = settings.server
-    granian = Server(
+    granian = MPServer(
         target="app.main:create_app",
         address=server.host,
         port=server.port,
@@ -91,11 +93,12 @@ def run(loaded: Loaded) -> None:
         http1_settings=HTTP1Settings(header_read_timeout=int(server.header_timeout * 1000)),
         log_level=LogLevels(settings.logging.level),
         log_dictconfig=GRANIAN_LOG,
-        workers_kill_timeout=max(1, math.ceil(server.shutdown_grace)),
+        workers_kill_timeout=math.ceil(server.drain_time + server.shutdown_grace),
         respawn_failed_workers=True,
     )
-    granian.on_startup(partial(announce_if_heard, settings, key_file))
     cells = Folder()
+    granian.on_startup(partial(hand_on_signals, granian, cells.path))
+    granian.on_startup(partial(announce_if_heard, settings, key_file))
     try:
         granian.serve(target_loader=partial(load_worker, settings, cells.path), wrap_loader=False)
     finally:
@@ -104,12 +107,40 @@ def run(loaded: Loaded) -> None:
 
 
 def load_worker(settings: Settings, cells: Path) -> Application:
-    """The application, in the worker's own process. cells: where the workers of the pod keep their metrics."""
+    """The application, in the worker's own process. cells: the folder that the workers of the pod share."""
     _end_with_parent()
+    # Until it takes requests it has none to send elsewhere; then it looks whether the others do.
+    signal.signal(DRAIN, signal.SIG_IGN)
     lines = log_to_stderr(settings)
     # The end of a worker is none of the interpreter, and runs only this.
     Finalize(None, lines.close, exitpriority=0)
     return create_app(settings, cells, lines)
+
+
+def hand_on_signals(granian: MPServer, shared: Path) -> None:
+    """Have the workers told of what the server itself does not hand on to them: to drain, and to stop at once (SIGINT).
+
+    shared: the folder that the workers share.
+    """
+    stop = signal.getsignal(signal.SIGTERM)
+    parent = os.getpid()
+
+    def hand_on(number: int, frame: FrameType | None) -> None:
+        # A worker that was just forked has this handler, too.
+        if os.getpid() != parent:
+            return
+        if number == DRAIN:
+            mark(shared)
+        if number != signal.SIGTERM:
+            for worker in granian.wrks:
+                with suppress(ProcessLookupError):
+                    os.kill(worker.inner.pid, number)
+        if number != DRAIN and not granian.interrupt_signal and callable(stop):
+            # Once: a second signal may come while the server holds the lock that this takes.
+            stop(number, frame)
+
+    for number in (signal.SIGINT, signal.SIGTERM, DRAIN):
+        signal.signal(number, hand_on)
 
 
 def log_to_stderr(settings: Settings) -> LineWriter:

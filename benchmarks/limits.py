@@ -29,6 +29,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from databases import Valkey
 
+from app.cache.link import Link
 from app.cache.pool import FAILURES, Pool
 from app.cache.redis import Shared
 from app.limits.allowance import Allowance, Bucket, fields
@@ -69,7 +70,7 @@ class Seen(NamedTuple):
 @asynccontextmanager
 async def linked(url: str) -> Any:
     pool = Pool(url, connections=4, min_idle=1, max_age_s=3600, timeout_s=0.2, acquire_timeout_s=0.1)
-    shared = Shared(pool, Breaker("redis", failures=FAILURES))
+    shared = Shared(Link(pool, Breaker("redis", failures=FAILURES)))
     await shared.open()
     limiter = Limiter(shared, PROCESSES)
     try:

@@ -108,6 +108,7 @@ def run_service(
     options = {
         "server.host": HOST,
         "server.port": port,
+        "server.drain_time": "0s",
         "database.data_dir": data_dir,
         "database.url": database_url,
         "redis.url": redis_url,

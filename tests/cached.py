@@ -8,16 +8,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
+from app.cache.cluster import Cluster
 from app.cache.invalidation import Listener
+from app.cache.link import Link
 from app.cache.local import Local
 from app.cache.pool import FAILURES, Pool
 from app.cache.redis import Shared
 from app.cache.tiers import Cache
 from app.resilience.breaker import Breaker
+from app.settings.urls import redis_hosts, redis_url_at
 
 TENANT = "tenant"
 KEY = b"key"
-PLACE = f"kyb:assessment:{TENANT}:{KEY.hex()}"
+PLACE = f"kyb:assessment:{{{TENANT}}}:{KEY.hex()}"
 
 LONG_S = 5.0
 """A timeout that no test may come near."""
@@ -48,21 +51,40 @@ class Source:
 
 
 class Pod:
-    """claim_ttl_s: also how long it waits for others; long, so that a test that had to wait for it would not pass."""
+    """url: of a Redis, or of some nodes of a cluster; None for none.
+    claim_ttl_s: also how long it waits for others; long, so that a test that had to wait for it would not pass."""
 
     def __init__(
-        self, url: str | None, claim_ttl_s: float = 30.0, timeout_s: float = LONG_S, min_calls: int = 10
+        self,
+        url: str | None,
+        claim_ttl_s: float = 30.0,
+        timeout_s: float = LONG_S,
+        min_calls: int = 10,
+        cluster: bool = False,
     ) -> None:
+        # A busy machine is not what these pods are about, except where one is given less patience.
+        acquire_s = LONG_S if timeout_s == LONG_S else 0.05
+
+        def pool(url: str) -> Pool:
+            return Pool(url, connections=4, min_idle=1, max_age_s=600, timeout_s=timeout_s, acquire_timeout_s=acquire_s)
+
+        def breaker(name: str = "redis") -> Breaker:
+            return Breaker(name, failures=FAILURES, min_calls=min_calls, open_s=0.3, probes=1)
+
         self.local = Local(10_000, 10_000_000)
-        self.breaker = Breaker("redis", failures=FAILURES, min_calls=min_calls, open_s=0.3, probes=1)
+        self.breaker = breaker()
         self.shared: Shared | None = None
         self.listener: Listener | None = None
         if url is not None:
-            # A busy machine is not what these pods are about, except where one is given less patience.
-            acquire_s = LONG_S if timeout_s == LONG_S else 0.05
-            pool = Pool(url, connections=4, min_idle=1, max_age_s=600, timeout_s=timeout_s, acquire_timeout_s=acquire_s)
-            self.shared = Shared(pool, self.breaker)
-            self.listener = Listener(pool.make, self.local, timeout_s=timeout_s)
+            way = (
+                Cluster(
+                    redis_hosts(url), lambda at: pool(redis_url_at(url, at)), lambda at: breaker(str(at)), every_s=0.1
+                )
+                if cluster
+                else Link(pool(url), self.breaker)
+            )
+            self.shared = Shared(way)
+            self.listener = Listener(way.make, self.local, holds=way.holds, timeout_s=timeout_s)
         self.cache: Cache[bytes] = Cache(
             "assessment",
             "1",
@@ -83,6 +105,16 @@ class Pod:
         return self.shared
 
     @property
+    def nodes(self) -> Cluster:
+        assert isinstance(self.redis.way, Cluster)
+        return self.redis.way
+
+    @property
+    def pool(self) -> Pool:
+        assert isinstance(self.redis.way, Link)
+        return self.redis.way.pool
+
+    @property
     def link(self) -> Listener:
         assert self.listener is not None
         return self.listener
@@ -92,11 +124,11 @@ class Pod:
     ) -> object:
         return await self.cache.get(tenant_id, key, load)
 
-    async def timed_get(self, load: Source, key: bytes) -> float:
+    async def timed_get(self, load: Source, key: bytes, tenant_id: str = TENANT) -> float:
         """Seconds that a get of a key nobody asked for before took; it must give what the source gives."""
         loop = asyncio.get_running_loop()
         started = loop.time()
-        assert await self.get(load, key) == load.value
+        assert await self.get(load, key, tenant_id) == load.value
         return loop.time() - started
 
     async def settle(self) -> None:
@@ -125,7 +157,7 @@ async def running(*pods: Pod, linked: bool = True) -> AsyncIterator[None]:
         yield
         # Before the link is given up, which would hide them.
         assert [pod.local.flying for pod in pods] == [0] * len(pods)
-    assert [pod.redis.pool.in_use for pod in pods] == [0] * len(pods)
+    assert [pod.redis.way.connections[1] for pod in pods] == [0] * len(pods)
     await until(lambda: asyncio.all_tasks() == tasks, "all tasks have ended")
     await until(lambda: open_sockets() <= sockets, "all sockets are closed")
 

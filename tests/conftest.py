@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from clusters import ValkeyCluster
 from databases import PgBouncer, Postgres, Valkey, command, create_database, database_name, drop_database, migrated
 from deploying import Machine, deployed, machine_for
 from hypothesis import HealthCheck, settings
@@ -122,6 +123,19 @@ def own_valkey() -> Iterator[Valkey]:
     """A Valkey for one test, which may do with it what it likes."""
     with Valkey() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def lasting_cluster() -> Iterator[ValkeyCluster]:
+    with ValkeyCluster() as nodes:
+        yield nodes
+
+
+@pytest.fixture
+def cluster(lasting_cluster: ValkeyCluster) -> Iterator[ValkeyCluster]:
+    """A cluster of Valkeys. A test may move its slots, pause and kill its nodes; the next gets it whole again."""
+    yield lasting_cluster
+    lasting_cluster.mend()
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from app.api.overrides import OverridesOf
 from app.assess import Assessor
 from app.audit.acts import Acts
 from app.cache.invalidation import Listener
+from app.cache.link import Link
 from app.cache.local import Local
 from app.cache.pool import FAILURES, Pool
 from app.cache.redis import Shared
@@ -98,7 +99,7 @@ class Pod:
         self.shared: Shared | None = None
         if redis is not None:
             pool = Pool(redis, connections=4, min_idle=1, max_age_s=600, timeout_s=5.0, acquire_timeout_s=5.0)
-            self.shared = Shared(pool, Breaker("redis", failures=FAILURES))
+            self.shared = Shared(Link(pool, Breaker("redis", failures=FAILURES)))
             self.listener = Listener(pool.make, self.local, timeout_s=5.0)
         self.kept: Cache[Recorded] = Cache(
             "assessment",

@@ -221,7 +221,8 @@ class Service:
     def __init__(self, folder: Path, config: str = "", **settings: str) -> None:
         self.folder = folder
         self.log = folder / "service.log"
-        self.settings = {"DATA_DIR": str(folder / "data"), "LOG_LEVEL": "warning", **SECRETS, **settings}
+        told = {"DATA_DIR": str(folder / "data"), "LOG_LEVEL": "warning", "DRAIN_TIME": "0s"}
+        self.settings = {**told, **SECRETS, **settings}
         self.port = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._clients: list[Client] = []
@@ -242,8 +243,9 @@ class Service:
 
     def launch(self, **settings: str) -> Service:
         """The same, with the keys that there are."""
-        self.port = free_port()
-        told = environment({**self.settings, "PORT": str(self.port), **settings})
+        given = {**self.settings, **settings}
+        self.port = int(given.get("PORT") or free_port())
+        told = environment({**given, "PORT": str(self.port)})
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 COMMAND,

@@ -32,7 +32,7 @@ def test_each_process_that_listens_is_counted(own_valkey: Valkey) -> None:
             census.start()
             async with running(two, three):
                 await until(lambda: told == [3] or told == [2, 3])
-                assert await one.redis.evaluate(SCRIPT, (), CHANNEL) == 3
+                assert await one.redis.evaluate_each(SCRIPT, CHANNEL) == [3]
             await until(lambda: int(own_valkey.command("PUBSUB", "NUMSUB", CHANNEL)[1]) == 1)
             own_valkey.stop()
             await census.stop()

@@ -105,7 +105,7 @@ def test_a_link_that_goes_silent_empties_the_local_tier_within_a_second(own_valk
 def test_a_link_that_is_only_quiet_is_kept(redis_url: str) -> None:
     async def scenario() -> None:
         pod = Pod(None)
-        pool = Pod(redis_url).redis.pool
+        pool = Pod(redis_url).pool
         listener = Listener(pool.make, pod.local, timeout_s=5, ping_every_s=0.01)
         listener.start()
         await until(lambda: listener.linked)
@@ -121,7 +121,7 @@ def test_a_link_that_is_only_quiet_is_kept(redis_url: str) -> None:
 
 def test_a_listener_ends_when_it_is_told_to_whatever_it_is_at(redis_url: str) -> None:
     async def scenario() -> None:
-        local, pool = Local(10, 10_000), Pod(redis_url).redis.pool
+        local, pool = Local(10, 10_000), Pod(redis_url).pool
         for turn in range(100):
             listener = Listener(pool.make, local, timeout_s=5, ping_every_s=0.001)
             listener.start()
@@ -135,7 +135,7 @@ def test_a_listener_ends_when_it_is_told_to_whatever_it_is_at(redis_url: str) ->
 def test_every_tier_of_a_process_hears(own_valkey: Valkey) -> None:
     async def scenario() -> None:
         pod, other, key = Pod(own_valkey.url()), Local(10, 10_000), ("other", TENANT, KEY)
-        listener = Listener(pod.redis.pool.make, pod.local, other, timeout_s=TIMEOUT_S)
+        listener = Listener(pod.pool.make, pod.local, other, timeout_s=TIMEOUT_S)
         listener.start()
         assert other.ttl_limit_s == 1
         await until(lambda: listener.linked)

@@ -21,6 +21,7 @@ LAYERS = [
     "app.settings",
     "app.secrets",
     "app.ids",
+    "app.ports",
     "app.errors",
     "app.credentials",
     "app.faults",

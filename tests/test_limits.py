@@ -199,8 +199,8 @@ def test_a_key_is_limited_by_itself_with_its_tenant_and_with_all() -> None:
     made = Allowances(limits(), None).of_key(key())
     assert made is not None
     assert made.buckets == (
-        Bucket("key", b"kyb:limit:key:Key000000001", Rate(200.0, 400)),
-        Bucket("tenant", b"kyb:limit:tenant:acme", Rate(3000.0, 3000)),
+        Bucket("key", b"kyb:limit:{acme}:key:Key000000001", Rate(200.0, 400)),
+        Bucket("tenant", b"kyb:limit:{acme}:tenant", Rate(3000.0, 3000)),
         Bucket("service", b"kyb:limit:service", Rate(9000.0, 9000)),
     )
 

@@ -18,10 +18,13 @@ from proxy import Proxy
 from app.limits.allowance import Allowance, Bucket, Taken, fields
 from app.limits.batch import Batch
 from app.limits.limiter import AWAY_S, Limiter
-from app.limits.script import CLOCK, SCRIPT, answered
+from app.limits.script import CLOCK, GIVE_BACK, SCRIPT, answered, returned
 
-TIMED = SCRIPT.replace(CLOCK, b"local now = tonumber(ARGV[2])\n").replace(b"'PX', ttl", b"'PX', 3600000")
-"""The script with a clock that is told to it, and without forgetting by Redis's own."""
+TIMED, TIMED_BACK = (
+    script.replace(CLOCK, b"local now = tonumber(ARGV[2])\n").replace(b"'PX', ttl", b"'PX', 3600000")
+    for script in (SCRIPT, GIVE_BACK)
+)
+"""The scripts with a clock that is told to them, and without forgetting by Redis's own."""
 
 DATABASE = 3
 """Of the Valkey that many tests use: no other test flushes it."""
@@ -45,6 +48,9 @@ class Timed:
         batch = Batch(takes)
         reply = self._client.execute_command("EVAL", TIMED, len(batch.keys), *batch.keys, batch.asked(), repr(now_us))
         return batch.taken(answered(reply))
+
+    def give_back(self, one: Bucket, count: int, now_us: float) -> None:
+        self._client.execute_command("EVAL", TIMED_BACK, 1, one.key, returned([one.rate], [count]), repr(now_us))
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +133,33 @@ def test_what_is_refused_is_granted_once_it_has_waited_as_it_was_told(timed: Tim
             assert timed.take([(whose, cost)], now_us)[0].granted
 
 
+@given(
+    st.integers(1, 8), st.integers(0, 8), st.lists(st.tuples(st.integers(0, 5_000_000), st.integers(1, 6)), max_size=6)
+)
+def test_what_is_given_back_was_never_taken(timed: Timed, taken: int, kept: int, later: list[tuple[int, int]]) -> None:
+    """later: pauses in µs and costs of requests that come, and are given back after the pause that follows."""
+    with_them, without = (own_buckets([bucket(per_s=1, burst=9)])[0] for _ in range(2))
+    now_us = 1_800_000_000_000_000.0
+    kept = min(kept, taken)
+    timed.take([(allowance(with_them), taken)], now_us)
+    timed.take([(allowance(without), kept)] if kept else [(allowance(own_buckets([bucket()])[0]), 1)], now_us)
+    timed.give_back(with_them, taken - kept, now_us)
+    for pause_us, cost in later:
+        now_us += pause_us
+        (tried,) = timed.take([(allowance(with_them), cost)], now_us)
+        now_us += pause_us
+        if tried.granted:
+            timed.give_back(with_them, cost, now_us)
+    probes = [timed.take([(allowance(one), 1)] * 12, now_us) for one in (with_them, without)]
+    assert [one.granted for one in probes[0]] == [one.granted for one in probes[1]]
+
+
+def test_nothing_is_given_back_to_a_bucket_that_was_forgotten(timed: Timed) -> None:
+    (one,) = own_buckets([bucket(burst=3)])
+    timed.give_back(one, 2, 1.0)
+    assert [taken.granted for taken in timed.take([(allowance(one), 1)] * 4, 1)] == [True] * 3 + [False]
+
+
 async def granted(limiter: Limiter, whose: Allowance, times: int, cost: int = 1) -> int:
     """How many of so many requests at once are granted."""
     taken = await asyncio.gather(*(limiter.take(whose, cost) for _ in range(times)))
@@ -180,8 +213,8 @@ def test_two_processes_grant_the_rate_once_together_by_the_servers_clock(
 
 
 async def server_time_s(pod: Pod) -> float:
-    reply = await pod.redis.evaluate(
-        b"local t = redis.call('TIME') return t[1] .. '.' .. ('%06d'):format(t[2])", [], b""
+    (reply,) = await pod.redis.evaluate_each(
+        b"local t = redis.call('TIME') return t[1] .. '.' .. ('%06d'):format(t[2])", b""
     )
     assert isinstance(reply, bytes)
     return float(reply)

@@ -9,6 +9,7 @@ from cached import KEY, PLACE, TENANT, TIMEOUT_S, Pod, Source, play, running, un
 from databases import Valkey
 from proxy import Proxy
 
+from app.cache.link import Link
 from app.cache.local import MISSING
 from app.cache.owed import Invalidation, Owed
 from app.cache.redis import OWED_AT_ONCE, Shared
@@ -103,7 +104,7 @@ def test_a_redis_that_was_stopped_and_started_is_told_all_that_was_missed(own_va
             await until(lambda: not other.link.linked)
             own_valkey.start()
             # Values of an older state, as a Redis that keeps its data would still hold.
-            places = [f"kyb:assessment:{TENANT}:{(b'%d' % number).hex()}" for number in range(count)]
+            places = [f"kyb:assessment:{{{TENANT}}}:{(b'%d' % number).hex()}" for number in range(count)]
             own_valkey.command("MSET", *(word for place in places for word in (place, "old")))
             await until(lambda: not pod.redis.owed)
             assert own_valkey.command("EXISTS", *places) == 0
@@ -145,7 +146,7 @@ def test_what_redis_took_is_not_owed(redis_url: str) -> None:
 def test_no_more_is_owed_than_the_limit(own_valkey: Valkey) -> None:
     async def scenario() -> None:
         pod = Pod(own_valkey.url())
-        shared = Shared(pod.redis.pool, pod.breaker, most_owed=10)
+        shared = Shared(Link(pod.pool, pod.breaker), most_owed=10)
         await shared.open()
         own_valkey.stop()
         for number in range(8):

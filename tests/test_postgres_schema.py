@@ -12,7 +12,9 @@ import pytest
 from asyncpg.pgproto.pgproto import UUID
 from databases import migrated, postgres_store, query
 from msgspec.structs import replace
+from outage import transaction
 from records import disposition, list_version, override, play, row, stored_key
+from sqlalchemy.exc import DBAPIError
 
 from app.ids import Uuid7, now_ms
 from app.store.base import Row, StoreRefused
@@ -145,6 +147,20 @@ def test_a_database_of_the_second_version_keeps_what_it_holds(
         assert await store.dispositions("acme", namesake.business) == []
 
     play(postgres_store(database), after)
+
+
+def test_a_migration_that_finds_a_table_held_changes_nothing(database: str) -> None:
+    make_0002(database, [])
+    place = schema.database_place(database)
+    with transaction(database) as execute:
+        execute("LOCK TABLE api_keys IN ACCESS SHARE MODE")
+        with pytest.raises(DBAPIError) as refused:
+            asyncio.run(schema.migrate(database, place, patience_s=0.0))
+        assert isinstance(refused.value.orig, Exception)
+        assert getattr(refused.value.orig, "sqlstate", None) == schema.LOCKED
+        assert query(database, "SELECT version_num FROM alembic_version")[0]["version_num"] == "0002"
+        assert query(database, "SELECT to_regclass('watchlists') IS NULL AS is_not_there")[0]["is_not_there"]
+    assert asyncio.run(schema.migrate(database, place)) == ("0002", schema.REVISIONS[-1])
 
 
 @pytest.mark.parametrize("make", [make_0001, make_0002])

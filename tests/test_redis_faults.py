@@ -217,7 +217,7 @@ def test_a_full_redis_costs_nobody_an_answer_and_is_used_again_once_there_is_roo
 
 def place(id: str, tenant_id: str = TENANT) -> bytes:
     """Where Redis holds an assessment."""
-    return f"kyb:assessment:{tenant_id}:{id.replace('-', '')}".encode()
+    return f"kyb:assessment:{{{tenant_id}}}:{id.replace('-', '')}".encode()
 
 
 POISONS: dict[str, Callable[[Any, bytes, bytes, bytes], Any]] = {

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from service import KEY, Service, named, serving
+
+from app.api.permissions import RULES
 
 ORIGIN = "https://app.example.com"
 
@@ -48,6 +51,40 @@ def test_what_may_be_kept_by_whom(house: Service) -> None:
         assert client.get(path).headers["cache-control"] == "no-store", path
     assert client.get("/v1/keys", {"X-API-Key": "none"}).headers["cache-control"] == "no-store"
     client.close()
+
+
+@pytest.mark.parametrize("path", ["/docs", "/openapi.json"])
+def test_what_describes_the_service_may_be_kept_by_everybody_and_asked_for_by_its_tag(
+    house: Service, path: str
+) -> None:
+    client = house.client(None)
+    answer = client.get(path)
+    assert (answer.status, answer.headers["cache-control"]) == (200, "public, max-age=300")
+    etag = answer.headers["etag"]
+    assert re.fullmatch(r'W/"[0-9a-f]{32}"', etag)
+    for sent in (etag, etag.removeprefix("W/"), f'"other", {etag}', "*"):
+        spared = client.get(path, {"If-None-Match": sent})
+        assert (spared.status, spared.body, spared.headers["etag"]) == (304, b"", etag)
+        assert spared.headers["cache-control"] == "public, max-age=300"
+    assert client.get(path, {"If-None-Match": 'W/"other"'}).status == 200
+    # What is refused there is kept by nobody.
+    refused = client.get(f"{path}?x=1", {"If-None-Match": etag})
+    assert (refused.status, refused.headers["cache-control"]) == (422, "no-store")
+    client.close()
+
+
+def test_all_pods_of_a_version_have_the_same_tag_for_the_same_description(house: Service, tmp_path: Path) -> None:
+    with serving(tmp_path, WATCHLIST_DEMO="false") as other:
+        one, two = house.client().get("/openapi.json"), other.client().get("/openapi.json")
+    # They show an answer of their own as the example.
+    assert one.body != two.body
+    assert one.headers["etag"] == two.headers["etag"]
+
+
+def test_nothing_that_asks_for_a_key_may_be_kept_by_a_cache_that_callers_share() -> None:
+    assert {rule.cache for rule in RULES.values() if rule.permission is not None} == {b"private, no-cache", b"no-store"}
+    shared = {path for (_, path), rule in RULES.items() if rule.cache not in (b"private, no-cache", b"no-store")}
+    assert shared == {"/docs", "/openapi.json", "/problems/{slug}"}
 
 
 def test_the_page_allows_its_own_style_and_nothing_else(house: Service) -> None:

@@ -51,6 +51,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "server.header_timeout": ("20s", 20.0),
     "server.body_timeout": ("2500ms", 2.5),
     "server.request_deadline": ("12s", 12.0),
+    "server.drain_time": ("0", 0.0),
     "server.shutdown_grace": ("1m", 60.0),
     "server.body_limit": ("2MiB", 2 * 1024 * 1024),
     "server.batch_body_limit": ("16 MiB", 16 * 1024 * 1024),
@@ -96,6 +97,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "database.busy_timeout": ("250ms", 0.25),
     "database.partitions_ahead": ("24", 24),
     "redis.url": ("redis://user:secret@cache:6379/2", "redis://user:secret@cache:6379/2"),
+    "redis.cluster": ("yes", True),
     "redis.pool_size": ("80", 80),
     "redis.min_idle_conns": ("0", 0),
     "redis.max_conn_age": ("90m", 5400.0),
@@ -146,7 +148,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "tracing.sample": ("0.001", 0.001),
 }
 
-BESIDE = {"database.direct_url": POSTGRES, "database.pooler": POSTGRES}
+BESIDE = {"database.direct_url": POSTGRES, "database.pooler": POSTGRES, "redis.cluster": {"REDIS_URL": "redis://cache"}}
 
 SECRETS = [name for name, key in KEYS.items() if key.kind is SECRET]
 

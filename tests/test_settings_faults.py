@@ -10,6 +10,7 @@ from configuration import POSTGRES, value_of, write
 from app.settings import Fault, SettingsError, load
 from app.settings.kinds import SECRET_CHARS, show_duration
 from app.settings.tree import KEYS
+from app.settings.urls import redis_hosts, redis_url_at
 
 # For every setting a text that it does not take.
 WRONG = {
@@ -70,8 +71,8 @@ class TestFaults:
                 ':3: server.port: "eighty" is not a whole number; give a whole number from 1 to 65535',
                 ":6: server.workers: given twice, first on line 5; remove one of the two",
                 ":7: databse: unknown section; did you mean database?",
-                ":8: redis: must be a mapping; give keys and values, of redis.url, redis.pool_size, "
-                "redis.min_idle_conns, redis.max_conn_age, redis.timeout, redis.acquire_timeout",
+                ":8: redis: must be a mapping; give keys and values, of redis.url, redis.cluster, "
+                "redis.pool_size, redis.min_idle_conns, redis.max_conn_age, redis.timeout, redis.acquire_timeout",
                 ":9: concurrency.task_limit: given twice, first on line 9; remove one of the two",
                 ':10: cache.ttl: ".inf" is not a duration; give a duration from 1s to 720h such as 250ms, 30s or '
                 "1h30m, or a number of seconds",
@@ -414,6 +415,36 @@ class TestFaults:
     )
     def test_redis_is_named_by_url(self, url: str) -> None:
         assert load({"REDIS_URL": url}).settings.redis.url == url
+
+    @pytest.mark.parametrize(
+        "url", ["redis://a", "redis://me:p,w@a:7000,b:7001,c", "rediss://[::1]:7000", "redis://a:1,b:2/0", "redis://a/"]
+    )
+    def test_a_cluster_is_named_by_some_of_its_nodes(self, url: str) -> None:
+        assert load({"REDIS_URL": url, "REDIS_CLUSTER": "true"}).settings.redis.url == url
+
+    def test_the_nodes_of_a_cluster_are_read_one_by_one(self) -> None:
+        url = "rediss://me:p,w@a:7000,b,c:7002/0?ssl_cert_reqs=none"
+        assert redis_hosts(url) == [("a", 7000), ("b", 6379), ("c", 7002)]
+        assert redis_url_at(url, ("::1", 7003)) == "rediss://me:p,w@[::1]:7003/0?ssl_cert_reqs=none"
+        assert redis_hosts("unix:///run/redis.sock") == []
+
+    @pytest.mark.parametrize(
+        ("environ", "said"),
+        [
+            ({"REDIS_URL": "redis://a,b"}, "redis.url: it names several servers, and redis.cluster (default)"),
+            ({"REDIS_CLUSTER": "true"}, "redis.cluster: redis.url names no node of it"),
+            ({"REDIS_CLUSTER": "true", "REDIS_URL": "unix:///run/redis.sock"}, "not reached by a socket file"),
+            ({"REDIS_CLUSTER": "true", "REDIS_URL": "redis://a:7000,b/2"}, "a cluster has the database 0 alone"),
+            ({"REDIS_CLUSTER": "true", "REDIS_URL": "redis://:hunter2@a,:7001"}, "names no host"),
+            ({"REDIS_CLUSTER": "true", "REDIS_URL": "redis://:hunter2@a,,b"}, "names no host"),
+            ({"REDIS_CLUSTER": "true", "REDIS_URL": "redis://:hunter2@a,b:0"}, "not a URL of Redis"),
+            ({"REDIS_CLUSTER": "true", "REDIS_URL": "redis://:hunter2@a:1,b:x"}, "not a URL"),
+        ],
+    )
+    def test_what_is_no_cluster_is_not_taken_for_one(self, environ: dict[str, str], said: str) -> None:
+        message = only_fault(environ)
+        assert said in message
+        assert "hunter2" not in message
 
     @pytest.mark.parametrize(
         "url",

@@ -12,6 +12,7 @@ import msgspec
 
 from app import ids, wire
 from app.api.cursors import id_cursor, id_position
+from app.api.tags import names
 from app.assess import SLICE_S, Assessor, Keyed, check_same
 from app.edge.gate import JSON_TYPE, Answer
 from app.edge.rates import Rates
@@ -89,7 +90,7 @@ class Assessments:
         query = parse_query(request.query, ReadQuery)
         recorded = await self._recorded(request)
         etag = _etag(recorded.row, query.explain)
-        if request.if_none_match is not None and _names(request.if_none_match, etag):
+        if request.if_none_match is not None and names(request.if_none_match, etag):
             return Answer(304, b"", ((b"etag", etag),))
         body = await self._records.rendered(recorded, query.explain == "full")
         return Answer(200, body, (JSON_TYPE, (b"etag", etag)))
@@ -200,11 +201,6 @@ def _keyed(key: str, request: Request, query: AssessQuery, body: bytes) -> Keyed
 def _etag(row: Row, explain: wire.Explain) -> bytes:
     override = b"" if row.override_id is None else b"-" + row.override_id.hex().encode("ascii")
     return b'"%s-%s%s"' % (row.id.hex().encode("ascii"), explain.encode("ascii"), override)
-
-
-def _names(header: bytes, etag: bytes) -> bool:
-    """Whether an If-None-Match names this tag (RFC 9110: compared weakly)."""
-    return any(tag.strip().removeprefix(b"W/") in (etag, b"*") for tag in header.split(b","))
 
 
 def _earliest(to_ms: int | None, cursor: str | None) -> bytes | None:

@@ -175,7 +175,7 @@ RESPONSE_HEADERS: dict[str, Json] = {
         "schema": {"type": "string", "const": "true"},
     },
     "ETag": {
-        "description": "strong validator of this answer",
+        "description": "validator of this answer: strong of an assessment, weak of this description",
         "required": True,
         "schema": {"type": "string"},
     },
@@ -197,6 +197,8 @@ RESPONSE_HEADERS: dict[str, Json] = {
     },
     **WORKER,
 }
+
+_UNCHANGED = Answer(304, "Unchanged: the caller's copy is good", None, ("ETag",))
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation(
@@ -258,7 +260,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "once a person decided over it, these are that person's, and the `ETag` is another.",
         (
             Answer(200, "The assessment", wire.Assessment, ("ETag",)),
-            Answer(304, "Unchanged: the caller's copy is good", None, ("ETag",)),
+            _UNCHANGED,
         ),
         query=faults.ReadQuery,
         headers=("If-None-Match",),
@@ -498,7 +500,11 @@ OPERATIONS: tuple[Operation, ...] = (
         "Service",
         "This description",
         "The OpenAPI 3.1 document.",
-        (Answer(200, "The document", {"type": "object", "required": ["openapi", "info", "paths"]}),),
+        (
+            Answer(200, "The document", {"type": "object", "required": ["openapi", "info", "paths"]}, ("ETag",)),
+            _UNCHANGED,
+        ),
+        headers=("If-None-Match",),
     ),
     Operation(
         "get",
@@ -507,7 +513,8 @@ OPERATIONS: tuple[Operation, ...] = (
         "Service",
         "Reference page",
         "The same description as a page to read.",
-        (Answer(200, "The page", {"type": "string"}, media_type="text/html"),),
+        (Answer(200, "The page", {"type": "string"}, ("ETag",), "text/html"), _UNCHANGED),
+        headers=("If-None-Match",),
     ),
 )
 

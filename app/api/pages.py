@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import sha256
+from typing import NamedTuple
 from urllib.parse import quote
 
+from app.api.tags import names
 from app.edge.gate import Answer, Endpoint
+from app.edge.headers import Fixed
 from app.edge.request import Request
 from app.faults import Query, parse_query
 
@@ -16,11 +20,26 @@ async def problem(request: Request) -> Answer:
     return Answer(302, b"", ((b"location", quote(place, safe="/#").encode("ascii")),))
 
 
-def fixed(answers: Mapping[str, Answer], name: str) -> Endpoint:
+class Kept(NamedTuple):
+    """An answer that is the same until the service ends, and a tag that says whether a copy of it still holds."""
+
+    answer: Answer
+    etag: bytes
+
+
+def tagged(body: bytes, headers: Fixed, told: bytes) -> Kept:
+    """told: what the answer says as far as that matters to who keeps it, the same wherever the same is said."""
+    etag = b'W/"%s"' % sha256(told).hexdigest()[:32].encode("ascii")
+    return Kept(Answer(200, body, (*headers, (b"etag", etag))), etag)
+
+
+def fixed(answers: Mapping[str, Kept], name: str) -> Endpoint:
     """An endpoint with one answer, which is put there under its name when the service starts."""
 
     async def endpoint(request: Request) -> Answer:
         parse_query(request.query, Query)
-        return answers[name]
+        answer, etag = answers[name]
+        known = request.if_none_match
+        return Answer(304, b"", ((b"etag", etag),)) if known is not None and names(known, etag) else answer
 
     return endpoint

@@ -41,7 +41,8 @@ def unpack(message: bytes) -> list[Key]:
 class Listener:
     """Hears what other processes made invalid, over a connection of its own, and has the local tiers forget it.
 
-    connect: makes a connection that is not open yet, such as `Pool.make`.
+    connect: makes a connection that is not open yet, such as `Pool.make`.  holds: whether one that was made still leads
+    to where messages are heard.
     timeout_s: for making the connection and for each answer.  ping_every_s: how long it may be silent before it is
     asked whether it is still there; a link that says nothing is lost after the sum of both.
     deaf_ttl_s: how long the local tiers keep a value put while there is no link.
@@ -54,6 +55,7 @@ class Listener:
     __slots__ = (
         "_connect",
         "_deaf_ttl_s",
+        "_holds",
         "_locals",
         "_ping_every_s",
         "_random",
@@ -69,12 +71,14 @@ class Listener:
         self,
         connect: Callable[[], AbstractConnection],
         *locals: Local,
+        holds: Callable[[AbstractConnection], bool] = lambda _: True,
         timeout_s: float = 0.2,
         ping_every_s: float = 0.25,
         deaf_ttl_s: float = 1.0,
         random: Callable[[], float] = random.random,
     ) -> None:
         self._connect = connect
+        self._holds = holds
         self._locals = locals
         self._timeout_s = timeout_s
         self._ping_every_s = ping_every_s
@@ -134,6 +138,8 @@ class Listener:
         """Take messages until the link fails; raises one of FAILURES."""
         asked = False
         while True:
+            if not self._holds(connection):
+                raise RedisConnectionError("what is said is not heard there any more")
             reply = await connection.read_response(timeout=self._timeout_s if asked else self._ping_every_s)
             if reply is not None:
                 asked = False

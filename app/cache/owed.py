@@ -60,3 +60,9 @@ class Owed:
             if self._serials.get(invalidation) == serial:
                 del self._serials[invalidation]
                 self.keys -= len(invalidation.keys)
+
+    def postpone(self, found: Mapping[Invalidation, int]) -> None:
+        """Put what was found by `oldest` and is still owed behind all the rest."""
+        for invalidation, serial in found.items():
+            if self._serials.get(invalidation) == serial:
+                self._serials.move_to_end(invalidation)

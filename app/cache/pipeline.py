@@ -18,11 +18,13 @@ Call = tuple[bytes | int, ...]
 
 class Command(NamedTuple):
     """What one caller wants. call: made first, if any.  keys: read after all calls of the batch.
-    weight: how many requests stand behind it."""
+    weight: how many requests stand behind it.  at: a key of the call's, which on a cluster says where it is done; None
+    where it is that of `keys`, or any place will do."""
 
     call: Call | None
     keys: tuple[bytes, ...] = ()
     weight: int = 1
+    at: bytes | None = None
 
 
 class Answer(NamedTuple):
@@ -41,13 +43,16 @@ async def exchange(pool: Pool, commands: Sequence[Command], timeout_s: float) ->
     keys = [key for command in commands for key in command.keys]
     if keys:
         calls.append((b"MGET", *keys))
-    replies = await _converse(pool, calls, timeout_s)
+    replies = await converse(pool, calls, timeout_s)
     values = replies.pop() if keys else ()
     return list(_answers(commands, iter(replies), values if isinstance(values, Sequence) else None))
 
 
-async def _converse(pool: Pool, calls: list[Call], timeout_s: float) -> list[object]:
-    """The reply to each call, an error in place of one that was refused."""
+async def converse(pool: Pool, calls: Sequence[Call], timeout_s: float) -> list[object]:
+    """The reply to each call, an error in place of one that was refused.
+
+    Raises one of app.cache.pool.FAILURES, after timeout_s at the latest.
+    """
     end = asyncio.get_running_loop().time() + timeout_s
     async with asyncio.timeout_at(end):
         connection = await pool.take()

@@ -6,18 +6,14 @@ import asyncio
 import logging
 from asyncio import Future
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextvars import Context
-from functools import partial
 from typing import Final, NamedTuple, TypeVar
 
-from redis.exceptions import TimeoutError as RedisTimeoutError
-
+from app.cache.cluster import Cluster
+from app.cache.link import Link, ended
 from app.cache.owed import Invalidation, Owed
-from app.cache.pipeline import Answer, Command, exchange
-from app.cache.pool import AGE_JITTER, FAILURES, Pool
-from app.resilience.batcher import Batcher, Closed, Overloaded
-from app.resilience.breaker import Breaker, BreakerOpen
+from app.cache.pipeline import Answer, Call, Command
 from app.resilience.deadline import Deadline, DeadlineExceeded
 
 log = logging.getLogger(__name__)
@@ -64,63 +60,35 @@ UNKNOWN: Final = Claim(None, None)
 
 
 class Shared:
-    """The link to Redis. Nothing of Redis is ever raised to a caller; what went wrong is counted in `errors`.
+    """What is asked of Redis. Nothing of Redis is ever raised to a caller; what went wrong is counted in `errors`.
 
-    A caller waits no longer than the pool's timeouts together, and not at all while the breaker is open.
-    breaker: to be built with `failures=FAILURES` of app.cache.pool.
+    way: to one server, or to all of a cluster. A caller waits no longer than its patience, and not at all while it is
+    left alone.
     `errors`: commands not done, by reason: breaker_open, timeout, connection, refused (by Redis, each for itself),
-    late, overloaded, closed.
+    late, overloaded, closed, uncovered (no node of a cluster is known for the key).
     An invalidation that failed is made good as soon as Redis is back; `owed` counts those that are to come, and
     `owed_dropped` the keys of those given up because there were more than MOST_OWED.
 
-    # Design: one batch is under way at a time, as one pipeline: first the calls in the order they came, then one MGET
-    of all keys. So what a process asks for is done in that order, and a read never sees less than the writes before it.
+    # Design: one batch is under way at a time to each server, as one pipeline: first the calls in the order they came,
+    then one MGET of all keys. So what a process asks for is done in that order, and a read never sees less than the
+    writes before it. On a cluster that holds for the keys of one slot, and a tenant's keys are of one slot.
     """
 
-    __slots__ = (
-        "_batcher",
-        "_busy",
-        "_closing",
-        "_deadline",
-        "_owed",
-        "_patience_s",
-        "_renewal",
-        "_settlement",
-        "breaker",
-        "errors",
-        "pool",
-    )
+    __slots__ = ("_closing", "_deadline", "_owed", "_post", "_settlement", "errors", "way")
 
-    def __init__(
-        self,
-        pool: Pool,
-        breaker: Breaker,
-        *,
-        max_batch: int = 512,
-        max_queue: int = 10_000,
-        most_owed: int = MOST_OWED,
-    ) -> None:
-        self.pool = pool
-        self.breaker = breaker
-        self._renewal: asyncio.Task[None] | None = None
-        self._patience_s = pool.timeout_s + pool.acquire_timeout_s
-        self._deadline = Deadline(self._patience_s)
-        self._batcher: Batcher[Command, Answer | None] = Batcher(self._send, max_batch, max_queue)
-        self._busy = False
+    def __init__(self, way: Link | Cluster, *, most_owed: int = MOST_OWED) -> None:
+        self.way = way
+        self.errors: Counter[str] = way.errors
+        self._post = way.post
+        self._deadline = Deadline(way.patience_s)
         self._closing = False
         self._owed = Owed(most_owed)
         self._settlement: asyncio.Task[None] | None = None
-        self.errors: Counter[str] = Counter()
-
-    @property
-    def batcher(self) -> Batcher[Command, Answer | None]:
-        """For who watches."""
-        return self._batcher
 
     @property
     def round_trips(self) -> int:
         """Batches so far, those that failed included."""
-        return self._batcher.batches
+        return self.way.batches
 
     @property
     def owed(self) -> int:
@@ -132,11 +100,7 @@ class Shared:
 
     async def open(self) -> None:
         """Open the connections that are kept open. Where Redis is away, that is counted, and tried again when used."""
-        self._renewal = asyncio.get_running_loop().create_task(self._renew(), name="redis-renewal", context=Context())
-        try:
-            await self.pool.warm()
-        except FAILURES as error:
-            self.errors[_reason(error)] += 1
+        await self.way.open()
 
     async def close(self) -> None:
         """Send what waits and is owed, then close all connections; at the end, everything is as if Redis was away.
@@ -144,20 +108,21 @@ class Shared:
         Raises what ended the renewal of connections or the settlement of what is owed before, if anything did.
         """
         self._closing = True
-        await _end(self._settlement)
+        await ended(self._settlement)
         await self._settle()
-        await self._batcher.close()
+        await self.way.close()
         if self._owed:
             log.warning(
                 "Redis was away at the end, so it holds values that are out of date for as long as they live: of %d "
                 "invalidations it was not told",
                 self.owed,
             )
-        await _end(self._renewal)
-        try:
-            await self.pool.disconnect()
-        except FAILURES as error:
-            self.errors[_reason(error)] += 1
+
+    async def check(self) -> None:
+        """Raises ConnectionError, which says what is wrong, where Redis does not do its part."""
+        problem = await self.way.problem()
+        if problem is not None:
+            raise ConnectionError(problem)
 
     async def get(self, key: bytes) -> Found:
         answer = await self._wait(self._post(Command(None, (key,))))
@@ -171,22 +136,22 @@ class Shared:
 
     def fill(self, claim: bytes, token: bytes, ttl_ms: int, key: bytes, value: bytes) -> None:
         """Put the value in its place and end the claim, if that is still ours. Sent, and not waited for."""
-        self._post(Command((b"EVAL", FILL, 2, claim, key, token, value, ttl_ms)))
+        self._post(Command((b"EVAL", FILL, 2, claim, key, token, value, ttl_ms), at=claim))
 
     def release(self, claim: bytes, token: bytes) -> None:
         """End the claim, if it is still ours. Sent, and not waited for."""
-        self._post(Command((b"EVAL", RELEASE, 1, claim, token)))
+        self._post(Command((b"EVAL", RELEASE, 1, claim, token), at=claim))
 
     def bound(self, claim: bytes, ttl_ms: int) -> None:
         """Have a claim end that would last for ever. Sent, and not waited for; needs Redis 7."""
-        self._post(Command((b"PEXPIRE", claim, ttl_ms, b"NX")))
+        self._post(Command((b"PEXPIRE", claim, ttl_ms, b"NX"), at=claim))
 
     async def forget(self, keys: Sequence[bytes], channel: bytes, message: bytes) -> bool:
         """Delete the keys, then tell the channel; whether both were done. If not, they will be once Redis is back."""
         invalidation = Invalidation(tuple(keys), channel, message)
         done = False
         try:
-            done = await self._forget((invalidation,))
+            done = await self._forget(invalidation)
         finally:
             # Also where the caller is cancelled: then nobody knows.
             if not done:
@@ -196,17 +161,31 @@ class Shared:
     async def evaluate(self, script: bytes, keys: Sequence[bytes], arg: bytes, weight: int = 1) -> object | None:
         """What the script gives for these keys and this argument; None where Redis did not answer or refused it.
 
-        weight: how many requests wait for it.
+        keys: at least one; on a cluster all of one slot.  weight: how many requests wait for it.
         """
         # PERF: EVALSHA would save 3 µs of the server's 50 for a script of 1 kB, and ask twice after each restart.
-        answer = await self._wait(self._post(Command((b"EVAL", script, len(keys), *keys, arg), weight=weight)))
+        call: Call = (b"EVAL", script, len(keys), *keys, arg)
+        answer = await self._wait(self._post(Command(call, weight=weight, at=keys[0])))
         return None if answer is None else answer.reply
 
-    async def _forget(self, invalidations: Iterable[Invalidation]) -> bool:
-        keys = [key for invalidation in invalidations for key in invalidation.keys]
-        posted = [self._post(Command((b"DEL", *keys)))]
-        posted += [self._post(Command((b"PUBLISH", told.channel, told.message))) for told in invalidations]
-        return None not in (await self._wait(asyncio.gather(*posted)) or (None,))
+    def send(self, script: bytes, keys: Sequence[bytes], arg: bytes) -> None:
+        """Have the script run for these keys and this argument. Not waited for."""
+        self._post(Command((b"EVAL", script, len(keys), *keys, arg), at=keys[0]))
+
+    async def evaluate_each(self, script: bytes, arg: bytes) -> list[object]:
+        """What the script, of no keys, gives on each server that answers."""
+        posted = self.way.post_each(Command((b"EVAL", script, 0, arg)))
+        return [answer.reply for answer in await self._wait_each(posted) if answer is not None]
+
+    async def _forget(self, told: Invalidation) -> bool:
+        way = self.way
+        deleted = [way.post(command) for command in way.deletions(told.keys)]
+        if not way.keeps_order and None in await self._wait_each(deleted):
+            return False
+        # PERF: where order is kept, both are one round trip.
+        published = way.post_each(Command((b"PUBLISH", told.channel, told.message)))
+        answers = await self._wait_each([*deleted, *published])
+        return None not in answers[: len(deleted)] and any(answers[len(deleted) :])
 
     def _owe(self, invalidation: Invalidation) -> None:
         self._owed.add(invalidation)
@@ -221,34 +200,16 @@ class Shared:
 
     async def _settle(self) -> None:
         """Do what is owed, as far as Redis lets it be done."""
-        while self._owed and self.breaker.state != "open":
+        left = len(self._owed)
+        while left > 0 and self._owed and not self.way.is_away:
             oldest = self._owed.oldest(OWED_AT_ONCE, OWED_KEYS_AT_ONCE)
-            if not await self._forget(oldest):
+            left -= len(oldest)
+            done = await asyncio.gather(*map(self._forget, oldest))
+            self._owed.settle({told: oldest[told] for told, is_done in zip(oldest, done, strict=True) if is_done})
+            # Those of a node that is away let the others of the cluster go first.
+            self._owed.postpone(oldest)
+            if not any(done):
                 return
-            self._owed.settle(oldest)
-
-    async def _renew(self) -> None:
-        """Renew old connections also while nobody asks for one."""
-        while True:
-            await asyncio.sleep(self.pool.max_age_s * AGE_JITTER)
-            await self.pool.renew()
-
-    def _post(self, command: Command) -> Future[Answer | None]:
-        """Have a command done with the next batch. The future gives None where it was not."""
-        if self._busy and self.breaker.state == "half_open":
-            # Behind a probe, which may hang.
-            reason = "breaker_open"
-        else:
-            try:
-                return self._batcher.put(command)
-            except Overloaded:
-                reason = "overloaded"
-            except Closed:
-                reason = "closed"
-        self.errors[reason] += 1
-        refused: Future[Answer | None] = asyncio.get_running_loop().create_future()
-        refused.set_result(None)
-        return refused
 
     async def _wait(self, future: Future[Reply]) -> Reply | None:
         if future.done():
@@ -259,33 +220,11 @@ class Shared:
             self.errors["late"] += 1
             return None
 
-    async def _send(self, commands: list[Command]) -> list[Answer | None]:
-        """The answers to one batch, None for each command that was not done."""
-        self._busy = True
-        try:
-            call = partial(exchange, self.pool, commands, self._patience_s)
-            answers = await self.breaker.call(call, sum([command.weight for command in commands]))
-        except BreakerOpen:
-            self.errors["breaker_open"] += len(commands)
-        except FAILURES as error:
-            self.errors[_reason(error)] += len(commands)
-        else:
-            if None in answers:
-                self.errors["refused"] += answers.count(None)
-            return answers
-        finally:
-            self._busy = False
-        return [None] * len(commands)
-
-
-async def _end(task: asyncio.Task[None] | None) -> None:
-    """Cancel a task and wait for its end. Raises what had ended it before, if anything did."""
-    if task is not None:
-        task.cancel()
-        await asyncio.wait((task,))
-        if not task.cancelled():
-            task.result()
-
-
-def _reason(error: Exception) -> str:
-    return "timeout" if isinstance(error, TimeoutError | RedisTimeoutError) else "connection"
+    async def _wait_each(self, futures: Sequence[Future[Answer | None]]) -> list[Answer | None]:
+        """What each gives, None for those that come too late: one server that hangs does not hide another's answer."""
+        if futures:
+            _, late = await asyncio.wait(futures, timeout=self.way.patience_s)
+            self.errors["late"] += len(late)
+            for future in late:
+                future.cancel()
+        return [future.result() if future.done() and not future.cancelled() else None for future in futures]

@@ -13,6 +13,7 @@ from app.cache.envelope import ABSENT, seal, tenant_bytes, unseal
 from app.cache.invalidation import CHANNEL, pack
 from app.cache.local import MISSING, Flight, Local, Missing
 from app.cache.redis import Shared
+from app.cache.slots import tag
 from app.resilience.singleflight import SingleFlight
 
 V = TypeVar("V")
@@ -131,7 +132,8 @@ class Cache(Generic[V]):
             self._local.drop(name)
         if self._shared is None:
             return True
-        places = [place for _, _, key in names for place in self._places(tenant_id, key)]
+        # Claims first: a cluster may have to delete them one by one, and then nobody may fill what was just deleted.
+        places = [place for _, _, key in names for place in reversed(self._places(tenant_id, key))]
         # Queued in the same step as the drops: what is asked for from here on is read after the keys are deleted.
         return await self._shared.forget(places, CHANNEL, pack(names))
 
@@ -220,6 +222,12 @@ class Cache(Generic[V]):
         return MISSING
 
     def _places(self, tenant_id: str, key: bytes) -> tuple[bytes, bytes]:
-        """The names in Redis of the value and of the claim. A tenant may hold colons: the other parts cannot."""
-        place = b"kyb:%b:%b:%b" % (self.name.encode(), tenant_bytes(tenant_id), key.hex().encode())
+        """The names in Redis of the value and of the claim. On a cluster those of one tenant, or else of one key, are
+        in one slot: what stands in braces decides. It may hold colons: the other parts cannot."""
+        name, hexed = self.name.encode(), key.hex().encode()
+        place = (
+            b"kyb:%b:{%b}:%b" % (name, tag(tenant_bytes(tenant_id)), hexed)
+            if tenant_id
+            else b"kyb:%b:{%b}" % (name, hexed)
+        )
         return place, place + b":claim"

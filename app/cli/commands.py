@@ -13,6 +13,7 @@ import click
 from app import __version__
 from app.cli import exits
 from app.cli.doctor_commands import doctor
+from app.cli.drain_command import drain
 from app.cli.loadtest_commands import loadtest
 from app.cli.watchlist_commands import watchlist
 from app.roles import PERMISSIONS, ROLES
@@ -457,6 +458,7 @@ def audit_checkpoint(tenant: str | None, config: str | None) -> None:
 
 
 kyb.add_command(doctor)
+kyb.add_command(drain)
 kyb.add_command(watchlist)
 kyb.add_command(loadtest)
 

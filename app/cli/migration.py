@@ -53,7 +53,8 @@ async def _migrate_server(database: Database) -> str:
     steps = [] if before == after else [f"schema {before or 'none'} → {after}"]
     if made:
         steps.append(f"made the partitions {', '.join(made)}")
-    return f"{place}: {', '.join(steps) or f'up to date (schema {after})'}"
+    later = "" if after == schema.REVISIONS[-1] else f", later than {schema.REVISIONS[-1]} of this version"
+    return f"{place}: {', '.join(steps) or f'up to date (schema {after}{later})'}"
 
 
 async def _make_partitions(url: str, ahead: int) -> list[str]:

@@ -211,8 +211,15 @@ async def _schema(session: Session, settings: Settings) -> list[Finding]:
     found = None
     if await session.value("SELECT to_regclass('alembic_version') IS NOT NULL"):
         found = await session.value("SELECT version_num FROM alembic_version")
-    schema.check(found, session.place)
-    findings = [ok("schema", f"{found}, as this version of the service needs it", found=found)]
+    schema.check(found, session.place, schema.noted(await session.value(schema.READ_NOTE)))
+    own = schema.REVISIONS[-1]
+    if found == own:
+        findings = [ok("schema", f"{found}, as this version of the service needs it", found=found)]
+    else:
+        said = f"{found}, later than {own} of this version of the service, and works with it"
+        findings = [
+            look("schema", said, "Expected during a rollout, and after going back to an earlier version.", found=found)
+        ]
     there = {name for (name,) in await session.rows(partitions.PRESENT)}
     now_ms, ahead = ids.now_ms(), settings.database.partitions_ahead
     wanted = partitions.tables(now_ms, ahead)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import statistics
 import time
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
 from secrets import token_hex
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,7 +15,9 @@ from urllib.parse import urlsplit
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import AuthenticationError, ResponseError
 
-from app.cache.pool import FAILURES, Pool
+from app.cache.pool import FAILURES
+from app.doctor import cluster
+from app.doctor.asking import CONNECT_S, allowed, ask, connected, fields
 from app.doctor.findings import (
     Finding,
     by_share,
@@ -28,13 +31,11 @@ from app.doctor.findings import (
     time_text,
     wrong,
 )
-from app.doctor.reaching import Unknown, looked_up
+from app.doctor.reaching import Unknown
 from app.settings import Settings
 from app.settings.budget import BudgetTooSmall, redis_share
+from app.settings.urls import redis_hosts, redis_url_at
 
-LOOK_UP_S = 2.0
-CONNECT_S = 2.0
-ANSWER_S = 2.0
 PINGS = 5
 SLOW_SHOWN = 5
 HIT_RATE = 0.5
@@ -43,60 +44,54 @@ READS = 1000
 PROBE = "kyb:doctor:"
 PROBE_MS = 1000
 
-_DEFAULT_PORT = 6379
-
 Info = Mapping[str, Any]
 
 
 async def examined(settings: Settings) -> list[Finding]:
-    """All findings. Where the server does not answer, that is the last of them."""
+    """All findings. Where a server does not answer, that is its last."""
     url = settings.redis.url
     if url is None:
         return [_none(settings)]
+    if settings.redis.cluster:
+        return await cluster.examined(url, PROBE, partial(_of_server, settings))
+    return await _of_server(settings, url, f"{PROBE}{token_hex(8)}")
+
+
+async def _of_server(settings: Settings, url: str, probe: str) -> list[Finding]:
+    """What there is to say of one. probe: a key that it is to take."""
     findings: list[Finding] = []
     place = place_of(url)
-    pool: Pool | None = None
+    began = time.monotonic()
     try:
-        if urlsplit(url).scheme != "unix":
-            parts = urlsplit(url)
-            await looked_up(parts.hostname or "", parts.port or _DEFAULT_PORT, LOOK_UP_S)
-        pool = _pool(url)
-        began = time.monotonic()
-        connection = await pool.take()
-        findings.append(ok("connection", f"{place}, connected in {time_text(time.monotonic() - began)}"))
-        await _examine(connection, settings, findings)
-        await pool.release(connection)
+        async with connected(url) as connection:
+            findings.append(ok("connection", f"{place}, connected in {time_text(time.monotonic() - began)}"))
+            await _examine(connection, settings, findings, probe)
     except Unknown as unknown:
         findings.append(wrong("connection", f"{place}: {unknown}", "Check REDIS_URL, and the name servers."))
     except FAILURES as error:
         findings.append(_away(place, error, bool(findings)))
-    finally:
-        if pool is not None:
-            await pool.disconnect()
     return findings
 
 
 async def clock_s(url: str) -> float:
-    """Unix time as the server has it. Raises one of FAILURES, and Unknown."""
-    parts = urlsplit(url)
-    if parts.scheme != "unix":
-        await looked_up(parts.hostname or "", parts.port or _DEFAULT_PORT, LOOK_UP_S)
-    pool = _pool(url)
-    try:
-        seconds, micros = await _ask(await pool.take(), "TIME")
+    """Unix time as the first server has it that answers. Raises one of FAILURES, and Unknown."""
+    *others, last = [redis_url_at(url, address) for address in redis_hosts(url)] or [url]
+    for other in others:
+        with suppress(*FAILURES, Unknown):
+            return await _clock_s(other)
+    return await _clock_s(last)
+
+
+async def _clock_s(url: str) -> float:
+    async with connected(url) as connection:
+        seconds, micros = await ask(connection, "TIME")
         return int(seconds) + int(micros) / 1e6
-    finally:
-        await pool.disconnect()
 
 
 def place_of(url: str) -> str:
     """Host, port and number of a Redis: what may be shown of its URL."""
     parts = urlsplit(url)
     return f"{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
-def _pool(url: str) -> Pool:
-    return Pool(url, connections=1, min_idle=0, max_age_s=60, timeout_s=CONNECT_S, acquire_timeout_s=CONNECT_S)
 
 
 def _none(settings: Settings) -> Finding:
@@ -141,51 +136,26 @@ def _away(place: str, error: Exception, connected: bool) -> Finding:
     )
 
 
-async def _ask(connection: AbstractConnection, *command: str | int) -> Any:
-    async with asyncio.timeout(ANSWER_S):
-        await connection.send_command(*command)
-        return await connection.read_response()
-
-
-async def _allowed(connection: AbstractConnection, *command: str | int) -> Any:
-    """The answer, None where this user may not ask it, or the server does not know it."""
-    try:
-        return await _ask(connection, *command)
-    except ResponseError:
-        return None
-
-
-async def _examine(connection: AbstractConnection, settings: Settings, findings: list[Finding]) -> None:
+async def _examine(connection: AbstractConnection, settings: Settings, findings: list[Finding], probe: str) -> None:
     findings.append(await _latency(connection))
-    told = await _allowed(connection, "INFO")
+    told = await allowed(connection, "INFO")
     if told is None:
         findings.append(
             look("server", "INFO is not allowed to this user", "Allow it +info, +dbsize, +time and +slowlog.")
         )
     else:
-        info = parsed(told)
-        findings += [*_server(info), _clients(info, settings), *_memory(info), _evictions(info), _hits(info)]
-        findings.append(_keys(info, await _allowed(connection, "DBSIZE")))
-    findings.append(await _writes(connection))
+        info = fields(told)
+        findings += [*_server(info, settings), _clients(info, settings), *_memory(info), _evictions(info), _hits(info)]
+        findings.append(_keys(info, await allowed(connection, "DBSIZE")))
+    findings.append(await _writes(connection, probe))
     findings += await _slow_log(connection)
-
-
-def parsed(told: bytes | str) -> dict[str, Any]:
-    """The fields of INFO: whole numbers as such, everything else as text."""
-    text = told.decode("utf-8", "replace") if isinstance(told, bytes) else told
-    fields: dict[str, Any] = {}
-    for line in text.splitlines():
-        name, colon, value = line.partition(":")
-        if colon and not line.startswith("#"):
-            fields[name] = int(value) if value.removeprefix("-").isdigit() else value
-    return fields
 
 
 async def _latency(connection: AbstractConnection) -> Finding:
     times = []
     for _ in range(PINGS):
         began = time.monotonic()
-        await _ask(connection, "PING")
+        await ask(connection, "PING")
         times.append(time.monotonic() - began)
     median_s = statistics.median(times)
     return judged(
@@ -198,7 +168,7 @@ async def _latency(connection: AbstractConnection) -> Finding:
     )
 
 
-def _server(info: Info) -> list[Finding]:
+def _server(info: Info, settings: Settings) -> list[Finding]:
     version = info.get("valkey_version") or info.get("redis_version", "of unknown version")
     name = "Valkey" if "valkey_version" in info else "Redis"
     role = "primary" if info.get("role") == "master" else "replica"
@@ -207,6 +177,11 @@ def _server(info: Info) -> list[Finding]:
     figures = {"version": str(version), "role": role, "up_s": up_s}
     if info.get("loading"):
         return [wrong("server", f"{seen}: it is still loading its data", "Wait until it has.", **figures)]
+    if info.get("cluster_enabled") and not settings.redis.cluster:
+        remedy = "Give REDIS_CLUSTER=true."
+        return [
+            wrong("server", f"{seen}: it is a node of a cluster, and refuses the keys of others", remedy, **figures)
+        ]
     if role == "replica":
         link = info.get("master_link_status", "unknown")
         remedy = "Give the address of the primary in REDIS_URL."
@@ -300,14 +275,16 @@ def _keys(info: Info, count: int | None) -> Finding:
     return ok("keys", seen, keys=count, databases={name: str(value) for name, value in others.items()})
 
 
-async def _writes(connection: AbstractConnection) -> Finding:
+async def _writes(connection: AbstractConnection, probe: str) -> Finding:
     """Whether it takes a write: a key of our own that ends after a second."""
     try:
-        await _ask(connection, "SET", f"{PROBE}{token_hex(8)}", "1", "PX", PROBE_MS)
+        await ask(connection, "SET", probe, "1", "PX", PROBE_MS)
     except ResponseError as error:
         words = str(error)
         if "maxmemory" in words:
             remedy = "Raise maxmemory, or set maxmemory-policy allkeys-lru, so that it makes room."
+        elif "MOVED" in words:
+            remedy = "It is a node of a cluster, and the key another's: give REDIS_CLUSTER=true."
         elif "READONLY" in words or "read only" in words:
             remedy = "Give the address of the primary in REDIS_URL."
         elif "permission" in words.lower():
@@ -319,12 +296,12 @@ async def _writes(connection: AbstractConnection) -> Finding:
 
 
 async def _slow_log(connection: AbstractConnection) -> list[Finding]:
-    entries = await _allowed(connection, "SLOWLOG", "GET", SLOW_SHOWN)
+    entries = await allowed(connection, "SLOWLOG", "GET", SLOW_SHOWN)
     if entries is None:
         return [look("slow log", "SLOWLOG is not allowed to this user", "Allow it +slowlog.")]
-    since = await _allowed(connection, "CONFIG", "GET", "slowlog-log-slower-than")
+    since = await allowed(connection, "CONFIG", "GET", "slowlog-log-slower-than")
     from_s = int(since[1]) / 1e6 if since and len(since) == 2 and int(since[1]) >= 0 else None
-    count = await _allowed(connection, "SLOWLOG", "LEN") or 0
+    count = await allowed(connection, "SLOWLOG", "LEN") or 0
     limit = f" (slower than {time_text(from_s)})" if from_s is not None else ""
     if not entries:
         return [ok("slow log", f"empty{limit}", entries=0)]

@@ -113,6 +113,11 @@ class Gate:
         self._start = start
         self._stop = stop
         self._access = access or AccessLog()
+        self.closes_connections = False
+
+    def close_connections(self) -> None:
+        """From now on have every answer end its connection, so that who sends next connects anew, perhaps elsewhere."""
+        self.closes_connections = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -166,7 +171,8 @@ class Gate:
                 status, body = answer.status, answer.body
             except Exception as error:
                 status, headers, body = await self._refused(error, request, course)
-            if request.unread is not False and not await self._bodies.forget(request):
+            is_over = request.unread is False or await self._bodies.forget(request)
+            if (self.closes_connections or not is_over) and CLOSE not in headers:
                 headers.append(CLOSE)
             await send({"type": "http.response.start", "status": status, "headers": headers})
             await send({"type": "http.response.body", "body": body})

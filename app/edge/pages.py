@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from starlette.datastructures import Headers as StarletteHeaders
 from starlette.middleware.cors import CORSMiddleware
 
-from app.edge.gate import CLOSE, Application, Route, Routes
+from app.edge.gate import CLOSE, Gate, Route, Routes
 from app.edge.headers import Fixed
 from app.edge.request import Headers, Receive, Request, Scope, Send
 from app.errors import PageRefused, ProblemTable, Refusal
@@ -31,7 +31,7 @@ class OpenToPages(CORSMiddleware):
     headers: of the answers that are given here, to preflights; a malformed one is refused by the application.
     """
 
-    def __init__(self, app: Application, origins: Sequence[str], problems: ProblemTable, headers: Fixed) -> None:
+    def __init__(self, app: Gate, origins: Sequence[str], problems: ProblemTable, headers: Fixed) -> None:
         super().__init__(
             app,
             allow_origins=origins,
@@ -70,7 +70,7 @@ class OpenToPages(CORSMiddleware):
             status, headers, body = self._problems.answer(refused, request.id.decode("ascii"))
         headers += [one for one in decided.raw_headers if one[0] not in (b"content-length", b"content-type")]
         headers += self._headers
-        if request.unread:
+        if request.unread or self._gate.closes_connections:
             headers.append(CLOSE)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})

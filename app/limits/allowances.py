@@ -7,6 +7,7 @@ from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 from app.cache.envelope import tenant_bytes
+from app.cache.slots import tag
 from app.limits.allowance import Allowance, Bucket
 from app.settings.rates import Rate, parse_rate
 from app.settings.tree import Limits
@@ -36,9 +37,11 @@ class Allowances:
                 log.warning(
                     "the key %s has the tier %s, which limits.tiers does not name; it gets the default one", id, tier
                 )
+            # On a cluster what stands in braces keeps a tenant's buckets together.
+            whose = tag(tenant_bytes(tenant_id))
             buckets = (
-                *_bucket("key", b"key:" + id.encode("ascii"), rate_of(limits, tier, rate)),
-                *_bucket("tenant", b"tenant:" + tenant_bytes(tenant_id), limits.tenant),
+                *_bucket("key", b"{%b}:key:%b" % (whose, id.encode("ascii")), rate_of(limits, tier, rate)),
+                *_bucket("tenant", b"{%b}:tenant" % whose, limits.tenant),
                 *service,
             )
             return Allowance(buckets) if buckets else None

@@ -41,7 +41,7 @@ class Census:
         self._since_s = clock()
         self._within = self._earlier = 0
         self._task: asyncio.Task[None] | None = None
-        self._ask = shared.evaluate
+        self._ask = shared.evaluate_each
 
     def start(self) -> None:
         """Begin to count, and go on until `stop`."""
@@ -68,7 +68,8 @@ class Census:
 
     async def _count(self) -> None:
         while True:
-            processes = await self._ask(SCRIPT, (), CHANNEL)
-            if isinstance(processes, int):
-                self.counted(processes)
+            told = [count for count in await self._ask(SCRIPT, CHANNEL) if isinstance(count, int)]
+            if told:
+                # On a cluster each listens to one of the nodes.
+                self.counted(sum(told))
             await asyncio.sleep(self._every_s)

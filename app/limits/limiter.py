@@ -17,8 +17,11 @@ from app.limits.gcra import Standing
 from app.limits.part import MOST_KEPT, Part
 from app.limits.script import SCRIPT, answered
 from app.resilience.batcher import Batcher, Closed, Overloaded
+from app.resilience.lanes import Lanes
 
 __all__ = ["Allowance", "Limiter", "Taken", "fields"]
+
+Takes = Batcher[Take, Taken | None] | Lanes[Take, Taken | None]
 
 REMEMBERED_S = 1.0
 """How long Redis is taken at its word that a bucket is empty, at most: if it loses its data, the bucket is full."""
@@ -72,13 +75,13 @@ class Limiter:
         self._empty: OrderedDict[bytes, _Empty] = OrderedDict()
         self._is_away = shared is None
         self._away_until_s = -math.inf
-        self._takes: Batcher[Take, Taken | None] = Batcher(self._send, max_batch)
+        self._takes: Takes = Batcher(self._send, max_batch)
         self.ahead = Ahead(clock)
         self.asked_here = 0
         self.recalled = 0
 
     @property
-    def batcher(self) -> Batcher[Take, Taken | None]:
+    def batcher(self) -> Takes:
         """For who watches."""
         return self._takes
 
@@ -99,11 +102,7 @@ class Limiter:
     def refused(self, allowance: Allowance, cost: int = 1) -> Taken | None:
         """What a request of this cost is known to be refused with; None where only taking it will tell."""
         wait_s = self.refusal(allowance, cost)
-        if not wait_s:
-            return None
-        here = self._is_away
-        standings = self._part.standings(allowance.buckets, self._clock()) if here else self._recalled(allowance)
-        return Taken(False, wait_s, standings)
+        return Taken(False, wait_s, self._known(allowance)) if wait_s else None
 
     async def take(self, allowance: Allowance, cost: int = 1) -> Taken:
         """Take a request of this cost, 1 or more, from every bucket of the allowance, or from none."""
@@ -176,6 +175,10 @@ class Limiter:
                 else:
                     del self._empty[key]
         return wait_s
+
+    def _known(self, allowance: Allowance) -> Sequence[Standing | None]:
+        """How each bucket stands as far as is known without asking."""
+        return self._part.standings(allowance.buckets, self._clock()) if self._is_away else self._recalled(allowance)
 
     def _recalled(self, allowance: Allowance) -> list[Standing | None]:
         now_s = self._clock()

@@ -57,6 +57,12 @@ class Part:
             standings.append(gcra.standing(level.owed, level.rate))
         return Taken(not wait_s, wait_s, standings)
 
+    def give_back(self, buckets: Sequence[Bucket], cost: int, now_s: float) -> None:
+        """Have a request of this cost taken from them not taken."""
+        for bucket in buckets:
+            level = self._level(bucket, now_s)
+            level.owed = max(0.0, level.owed - cost)
+
     def wait_s(self, buckets: Sequence[Bucket], cost: int, now_s: float) -> float:
         """How long a request of this cost would have to wait now."""
         levels = [level for bucket in buckets if (level := self._levels.get(bucket.key)) is not None]

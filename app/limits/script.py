@@ -61,6 +61,26 @@ Answers msgpack [how many of each run were granted, what each bucket owes after 
 A bucket written by a clock that was ahead is written again, so that it drains from now on.
 """
 
+GIVE_BACK = (
+    CLOCK
+    + b"""
+local per_s, counts = unpack(cmsgpack.unpack(ARGV[1]))
+for i = 1, #KEYS do
+    local value = redis.call('GET', KEYS[i])
+    if value and #value == 16 then
+        local at, before = struct.unpack('<dd', value)
+        local owed = math.max(0, before - math.max(0, now - at) * per_s[i] / 1000000 - counts[i])
+        local ttl = string.format('%.0f', math.ceil(owed / per_s[i] * 1000) + 1)
+        redis.call('SET', KEYS[i], struct.pack('<dd', now, owed), 'PX', ttl)
+    end
+end
+"""
+)
+"""Give requests back to buckets that they were taken from, as if they had not been.
+
+ARGV[1]: msgpack [requests a second of each bucket, how many each gets back].
+"""
+
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(tuple[list[int], list[float]]).decode
 
@@ -79,6 +99,11 @@ class Outcome(NamedTuple):
 def asked(rates: Sequence[Rate], groups: Sequence[Sequence[int]], runs: Sequence[Run]) -> bytes:
     """The script's argument."""
     return _pack(([rate.per_s for rate in rates], [rate.burst for rate in rates], groups, runs))
+
+
+def returned(rates: Sequence[Rate], counts: Sequence[int]) -> bytes:
+    """The argument of GIVE_BACK."""
+    return _pack(([rate.per_s for rate in rates], counts))
 
 
 def answered(reply: bytes) -> Outcome:

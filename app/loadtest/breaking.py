@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from app.loadtest.judging import CALM_S, RECOVERY_S
 from app.loadtest.service import Address, NotUsable
+from app.ports import listens
 from app.settings.kinds import Malformed, parse_duration
 
 FAULTS = ("redis-down", "db-restart", "worker-kill", "provider-slow")
@@ -187,28 +188,9 @@ def worker(address: Address) -> int | None:
             pid = int(json.loads(connection.getresponse().read())["process_id"])
         finally:
             connection.close()
-        return pid if _listens(pid, address.port) else None
+        # Nothing else is ever killed.
+        return pid if listens(pid, address.port) else None
     return None
-
-
-def _listens(pid: int, port: int) -> bool:
-    """Whether a process holds a socket that listens on a port here: nothing else is ever killed.
-
-    Source: proc(5), /proc/net/tcp and /proc/PID/fd.
-    """
-    sockets = set()
-    for table in ("tcp", "tcp6"):
-        with suppress(OSError), open(f"/proc/net/{table}", encoding="ascii") as lines:
-            for line in list(lines)[1:]:
-                fields = line.split()
-                if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
-                    sockets.add(f"socket:[{fields[9]}]")
-    held = set()
-    with suppress(OSError):
-        for entry in os.scandir(f"/proc/{pid}/fd"):
-            with suppress(OSError):
-                held.add(os.readlink(entry.path))
-    return bool(sockets & held)
 
 
 def _exists(pid: int) -> bool:

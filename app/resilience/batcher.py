@@ -65,6 +65,11 @@ class Batcher(Generic[Item, Answer]):
         """Items not yet handed to `send`."""
         return len(self._items)
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything waits or is being sent."""
+        return self._lane is not None
+
     def put(self, item: Item) -> asyncio.Future[Answer]:
         """Queue an item; the future is its own. Cancelled before its batch leaves, the item is not sent.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Awaitable, Callable
-from typing import Literal, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 Answer = TypeVar("Answer")
 State = Literal["closed", "open", "half_open"]
@@ -28,6 +28,21 @@ class BreakerOpen(Exception):
         super().__init__(f"{name}: failed or was slow too often, and is left alone for {retry_after_s:.1f} s")
         self.name = name
         self.retry_after_s = retry_after_s
+
+
+class Watched(Protocol):
+    """What a breaker, or several as one, tell of themselves."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def state(self) -> State: ...
+    @property
+    def state_age_s(self) -> float: ...
+    @property
+    def opened(self) -> int: ...
+    @property
+    def rejected(self) -> int: ...
 
 
 class Breaker:

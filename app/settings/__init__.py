@@ -20,7 +20,7 @@ from app.settings.provider_section import read_providers
 from app.settings.providers import AnyProvider
 from app.settings.sources import Fault, Given, Nested, from_environment, from_file, from_options
 from app.settings.tree import KEYS, SECTIONS, Settings
-from app.settings.urls import is_postgres
+from app.settings.urls import is_postgres, redis_database, redis_hosts
 
 __all__ = ["DEFAULTS_FILE", "Effective", "Fault", "Loaded", "Settings", "SettingsError", "effective", "load"]
 
@@ -171,6 +171,24 @@ def _of_providers(
             yield Fault(f"{origins[dotted]}: {dotted}", problem, f"give {wanted} {limit}, or change {other}")
 
 
+def _of_cluster(found: Mapping[str, Effective]) -> Iterator[Fault]:
+    """What the URL of Redis and its being a cluster's have against each other."""
+    url, cluster = found.get("redis.url"), found.get("redis.cluster")
+    if url is None or cluster is None:
+        return
+    at_url, at_cluster = f"{url.origin}: redis.url", f"{cluster.origin}: redis.cluster"
+    if not cluster.value:
+        if url.value is not None and len(redis_hosts(url.value)) > 1:
+            problem = f"it names several servers, and redis.cluster ({cluster.origin}) says that they are no cluster"
+            yield Fault(at_url, problem, "name one, or give redis.cluster true")
+    elif url.value is None:
+        yield Fault(at_cluster, "redis.url names no node of it", "give redis.url, or leave redis.cluster out")
+    elif not redis_hosts(url.value):
+        yield Fault(at_url, "a cluster is not reached by a socket file", "give redis://host:port of one of its nodes")
+    elif redis_database(url.value):
+        yield Fault(at_url, "a cluster has the database 0 alone", "leave the number out")
+
+
 def _disagreements(found: Mapping[str, Effective]) -> Iterator[Fault]:
     """The faults that show only between settings; those that are faulty themselves are absent here."""
     host, enabled = found.get("server.host"), found.get("auth.enabled")
@@ -195,6 +213,7 @@ def _disagreements(found: Mapping[str, Effective]) -> Iterator[Fault]:
         if url and held and held.value != nothing and not is_postgres(url.value):
             problem = f"it is for PostgreSQL, and database.url ({url.origin}) names the embedded database"
             yield Fault(f"{held.origin}: {name}", problem, f"give database.url of PostgreSQL, or leave {name} out")
+    yield from _of_cluster(found)
     for low_name, high_name, may_equal in _ORDERED:
         low, high = found.get(low_name), found.get(high_name)
         if low is None or high is None or high.value is None:

@@ -44,6 +44,7 @@ _COUNT = whole(1, 1_000_000)
 _AGE = duration("1s", "720h")
 _WAIT = duration("1ms", "60s")
 _PERCENT = whole(1, 100)
+DRAIN_TIME = duration("0s", "10m")
 
 
 class Key(Struct, frozen=True):
@@ -78,6 +79,7 @@ class Server(Section, frozen=True, kw_only=True):
     header_timeout: Annotated[Seconds, Key(duration("1ms", "60s"))]
     body_timeout: Annotated[Seconds, Key(duration("1ms", "10m"))]
     request_deadline: Annotated[Seconds, Key(duration("1ms", "10m"))]
+    drain_time: Annotated[Seconds, Key(DRAIN_TIME, "DRAIN_TIME")]
     shutdown_grace: Annotated[Seconds, Key(duration("1s", "30m"))]
     body_limit: Annotated[Bytes, Key(size("1KiB", "64MiB"))]
     batch_body_limit: Annotated[Bytes, Key(size("1KiB", "256MiB"))]
@@ -163,9 +165,10 @@ class Database(Section, frozen=True, kw_only=True):
 
 
 class Redis(Section, frozen=True, kw_only=True):
-    """The shared cache. `url` None is none; connections are of one pod."""
+    """The shared cache. `url` None is none; connections are of one pod, to each node of a cluster."""
 
     url: Annotated[str | None, Key(REDIS_URL, "REDIS_URL", optional=True)]
+    cluster: Annotated[bool, Key(FLAG, "REDIS_CLUSTER")]
     pool_size: Annotated[int, Key(whole(1, 100_000), "REDIS_POOL_SIZE")]
     min_idle_conns: Annotated[int, Key(whole(0, 100_000))]
     max_conn_age: Annotated[Seconds, Key(_AGE)]

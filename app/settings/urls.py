@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import SplitResult, parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit, urlunsplit
 
 from app.settings.kinds import Kind, Malformed, mask_url, quoted
 
 _POSTGRES_SCHEMES = ("postgresql", "postgres")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _PLACE = re.compile(r"/.*|(?:\[[^\s/\[\]]+\]|[^\s:/\[\]]+)(?::([0-9]{1,5}))?")
+REDIS_PORT = 6379
 TRACES_PATH = "/v1/traces"
 """Where a collector takes traces over HTTP (OTLP specification), unless its URL names another path."""
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
@@ -50,20 +51,47 @@ def _postgres_url(text: str) -> str:
     return text
 
 
+def place_of(address: tuple[str, int]) -> str:
+    """Host and port as they stand in a URL."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def redis_hosts(url: str) -> list[tuple[str, int]]:
+    """Host and port of each server that a URL of Redis names, none for a socket. Raises ValueError for no port."""
+    places = urlsplit(url).netloc.rpartition("@")[2]
+    each = [urlsplit(f"//{place}") for place in places.split(",")] if places else []
+    return [(one.hostname or "", REDIS_PORT if one.port is None else one.port) for one in each]
+
+
+def redis_url_at(url: str, address: tuple[str, int]) -> str:
+    """The same URL with one server in it: this one."""
+    parts = urlsplit(url)
+    credentials, at, _ = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{credentials}{at}{place_of(address)}"))
+
+
+def redis_database(url: str) -> int:
+    """The number of the database that a URL of Redis names."""
+    parts = urlsplit(url)
+    number = parse_qs(parts.query).get("db", ["0"])[-1] if parts.scheme == "unix" else parts.path.strip("/")
+    return int(number or 0)
+
+
 def _redis_url(text: str) -> str:
     url = _split(text)
     try:
-        port = url.port
+        hosts = redis_hosts(text)
     except ValueError:
         raise Malformed("the value is not a URL") from None
     if url.scheme not in ("redis", "rediss", "unix"):
         raise Malformed(f"{quoted(url.scheme)} is not a scheme of Redis" if url.scheme else "the value is not a URL")
-    if not text.isprintable() or url.fragment or port == 0:
+    if not text.isprintable() or url.fragment or any(port == 0 for _, port in hosts):
         raise Malformed("the value is not a URL of Redis")
     if url.scheme == "unix":
         if not url.path.strip("/"):
             raise Malformed("the URL names no socket file")
-    elif not url.hostname:
+    elif not hosts or not all(host for host, _ in hosts):
         raise Malformed("the URL names no host")
     elif not re.fullmatch(r"/?|/[0-9]{1,5}", url.path):
         raise Malformed("the path of the URL is not a database number")

@@ -57,7 +57,9 @@ class AccessLog:
                 _record(course, course.taken, course.taken.record, route or NO_ROUTE, status, took_s)
 
     def _tell(self, course: Course, route: str, status: int, took_s: float) -> None:
-        failed, slow = status >= FAILED, took_s >= self._slow_s
+        # A probe that is told 503 by its endpoint has what it asked for.
+        failed = status == FAILED or (status > FAILED and course.error is not None)
+        slow = took_s >= self._slow_s
         level = logging.ERROR if failed else logging.WARNING if slow else logging.INFO
         if not log.isEnabledFor(level):
             return

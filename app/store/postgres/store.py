@@ -106,7 +106,7 @@ class PostgresStore(
 
     @property
     def schema_version(self) -> str:
-        """The schema that this service works on; another one is refused when the store opens."""
+        """The schema that this service works on. Of others it takes a later one that says it works as well."""
         return schema.REVISIONS[-1]
 
     @property
@@ -148,7 +148,15 @@ class PostgresStore(
             await self._writing.open()
             await self._reading.open()
             async with self._writing.session(transaction=self._pooled) as session:
-                schema.check(await schema.revision(session), self.place)
+                found = await schema.revision(session)
+                schema.check(found, self.place, await schema.works_since(session))
+                if found != self.schema_version:
+                    log.warning(
+                        "the database %s has schema %s, which works with this version of the service; its own is %s",
+                        self.place,
+                        found,
+                        self.schema_version,
+                    )
                 await self._warn(session)
         except (StoreUnavailable, *CONNECTING_FAILS) as error:
             if not is_last and (isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError)):
