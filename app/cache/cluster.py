@@ -233,7 +233,7 @@ class Cluster(Nodes):
     async def _asked(self, node: Node) -> tuple[list[Span], bool]:
         """Who has which slots, as the node has it, and whether it finds the cluster well; nothing where it is away."""
         posted = [node.post(Command((b"CLUSTER", what))) for what in (b"SLOTS", b"INFO")]
-        await asyncio.wait(posted, timeout=2 * self.patience_s)
+        await asyncio.wait(posted, timeout=self.patience_s)
         slots, info = [future.result() if future.done() else None for future in posted]
         try:
             return [] if slots is None else spans(slots.reply, node.address), _is_well(info)
