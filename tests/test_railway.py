@@ -76,8 +76,8 @@ def test_what_it_would_not_read_is_found(section: str, name: str, value: object)
 
 
 def test_what_it_builds_from_is_there() -> None:
-    missing = [name for name in CONFIG["build"]["watchPatterns"] if not (ROOT / name.removesuffix("/**")).exists()]
-    assert not missing or missing == [CONFIG["build"]["dockerfilePath"]]
+    for name in [CONFIG["build"]["dockerfilePath"], *CONFIG["build"]["watchPatterns"]]:
+        assert (ROOT / name.removesuffix("/**")).exists(), name
 
 
 def test_a_replica_that_goes_is_given_more_time_than_it_takes() -> None:
