@@ -20,7 +20,7 @@ PICTURE_BYTES = 200_000
 _FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"^```\w*\n.*?^```$|^ {4}.+$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
-_COMMAND = re.compile(r"(?<![\w@.-])kyb +([a-z][^`|#;&>()\n\"']*)")
+_COMMAND = re.compile(r"(?<!exec )(?<![\w@.-])kyb +([a-z][^`|#;&>()\n\"']*)")
 _NUMBER = re.compile(r"(?<![\w.,])\.?\d+(?:,\d{3})*(?:\.\d+)?(?!\w)")
 
 
