@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from itertools import count
@@ -67,6 +68,11 @@ class Node(Valkey):
             return all(any(low <= first and last <= high for low, high in target.spans()) for first, last in spans)
 
         wait_until(has_them, "the slots have moved", START_LIMIT_S)
+
+    def settle(self) -> None:
+        """Give up all moves of slots that were begun and not ended."""
+        for slot in re.findall(r"\[(\d+)-[<>]-", self.command("CLUSTER", "NODES").decode()):
+            self.command("CLUSTER", "SETSLOT", slot, "STABLE")
 
     def errors(self, name: str) -> int:
         """How often it has answered with this error."""
@@ -162,13 +168,16 @@ class ValkeyCluster:
         wait_until(lambda: all(map(is_well, running)), "the cluster serves all slots", START_LIMIT_S)
 
     def mend(self) -> None:
-        """Have it as it was at first, but for what it holds."""
+        """Have it as it was at first, and empty."""
         for node in self.nodes:
             node.resume()
             if not node.running:
                 node.start()
             node.config("cluster-require-full-coverage", "no")
         self.wait_until_well()
+        for node in self.primaries:
+            node.flush()
+            node.settle()
         for node, (first, last) in zip(self.primaries, SHARES, strict=True):
             for other in self.primaries:
                 theirs = [(max(first, start), min(last, end)) for start, end in other.spans() if other is not node]

@@ -17,6 +17,16 @@ from standby import Standby
 
 PREFERRING = "target_session_attrs=prefer-standby"
 WRITABLE = "target_session_attrs=read-write"
+PATIENT = """\
+server: {request_deadline: 14s}
+database:
+  timeout: 12s
+  acquire_timeout: 10s
+  connect_timeout: 10s
+  command_timeout: 10s
+  statement_timeout: 9s
+"""
+"""On a busy machine, too, which is not what these tests are about."""
 
 
 class Pair(NamedTuple):
@@ -51,7 +61,10 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
                 "DATABASE_DIRECT_URL": f"{place}?{WRITABLE}",
                 "DB_IDLE_CONNECTIONS": "20",
             }
-            with serving(folder / "one", **settings) as one, serving(folder / "two", **settings) as two:
+            with (
+                serving(folder / "one", PATIENT, **settings) as one,
+                serving(folder / "two", PATIENT, **settings) as two,
+            ):
                 yield Pair(primary, standby, one, two)
 
 

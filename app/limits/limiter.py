@@ -155,11 +155,13 @@ class Limiter:
         self.ahead.put(ahead, taken[len(takes) :], sent_at_s)
         return taken[: len(takes)]
 
-    def _remember(self, buckets: Sequence[Bucket], owed: Sequence[float], sent_at_s: float) -> None:
+    def _remember(
+        self, buckets: Sequence[Bucket], owed: Sequence[float], sent_at_s: float, longest_s: float = REMEMBERED_S
+    ) -> None:
         """Note which buckets are empty, and until when: counted from before Redis was asked, never too long."""
         for (_, key, rate), owing in zip(buckets, owed, strict=True):
             if owing + 1 > rate.burst and (wait_s := gcra.wait_s(owing, rate, 1)):
-                ask_s = sent_at_s + min(wait_s, REMEMBERED_S) * HASTE
+                ask_s = sent_at_s + min(wait_s, longest_s) * HASTE
                 self._empty[key] = _Empty(ask_s, sent_at_s + wait_s, sent_at_s + owing / rate.per_s)
                 if len(self._empty) > MOST_KEPT:
                     self._empty.popitem(last=False)

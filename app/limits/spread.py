@@ -14,17 +14,20 @@ from app.limits.allowance import Allowance, Bucket, Taken
 from app.limits.allowances import MOST_KEPT
 from app.limits.batch import Batch, Take
 from app.limits.gcra import Standing
-from app.limits.limiter import AWAY_S, Limiter
+from app.limits.limiter import AWAY_S, REMEMBERED_S, Limiter
 from app.limits.script import GIVE_BACK, SCRIPT, answered, returned
 from app.resilience.lanes import Lanes
+
+HELD_S = 0.05
+"""How long a bucket counts as empty at most that may get back what makes it so."""
 
 
 class SpreadLimiter(Limiter):
     """A Limiter over a cluster: exact for each bucket, and none grants more than it holds.
 
     A request is taken from the buckets of one slot after the other, and given back to the first where a later one
-    refuses. For that moment others may be refused what they would have had; where no rate of the whole service is set,
-    there is one slot, and that does not happen.
+    refuses. For that moment, and HELD_S, others may be refused what they would have had; where no rate of the whole
+    service is set, there is one slot, and that does not happen.
     What a node does not answer is decided here, by this process's part, and everything else where it is kept.
 
     # Design: a lane for each node, so that takes from buckets of one that hangs hold up nobody else's.
@@ -105,7 +108,7 @@ class SpreadLimiter(Limiter):
             if isinstance(reply, bytes):
                 self._away.pop(slot, None)
                 outcome = answered(reply)
-                self._remember(batch.buckets, outcome.owed, sent_at_s)
+                self._remember(batch.buckets, outcome.owed, sent_at_s, self._longest_s(going, stage))
                 for one, taken in zip(going, batch.taken(outcome), strict=True):
                     one.told.append((taken, False))
                 return
@@ -113,6 +116,10 @@ class SpreadLimiter(Limiter):
         self.asked_here += len(going)
         for one, (allowance, cost) in zip(going, takes, strict=True):
             one.told.append((self._take_here(allowance, cost), True))
+
+    def _longest_s(self, going: Sequence[_Going], stage: int) -> float:
+        """How long what is found empty now is taken to be: not long where it may be given back."""
+        return REMEMBERED_S if all(stage + 1 == len(one.parts) for one in going) else HELD_S
 
     def _give_back(self, refused: Sequence[_Going]) -> None:
         """What was taken for requests that a later part refused."""
@@ -124,6 +131,7 @@ class SpreadLimiter(Limiter):
                     continue
                 of_slot = counts.setdefault(slot_of(part.buckets[0].key), {})
                 for bucket in part.buckets:
+                    self._empty.pop(bucket.key, None)
                     of_slot[bucket] = of_slot.get(bucket, 0) + one.cost
         for of_slot in counts.values():
             assert self._shared is not None
