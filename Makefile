@@ -13,13 +13,15 @@ PARALLEL := --numprocesses=$(PROCESSES) --maxprocesses=4 --dist=worksteal
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help build run test test-slow check check-deploy bench bench-check bench-baseline clean
+.PHONY: help build run test test-slow check check-deploy bench bench-check bench-baseline image test-image clean
 
 help:
 	@echo "make run     start the service on 127.0.0.1:8080 (ARGS=... are passed to kyb serve)"
 	@echo "make build   make .venv, install the package, compile the core"
 	@echo "make test    run the test suite (ARGS=... are passed to pytest)"
 	@echo "make test-slow   run the long proofs, such as 50 crashes of the database"
+	@echo "make image   build the container image (BASE=... names its base, BASE=local has one made here)"
+	@echo "make test-image   build it, and run it hardened in podman: as root"
 	@echo "make check   lint, types, stubs, layers"
 	@echo "make check-deploy   what checkov, hadolint and the Prometheus Operator say of deploy/"
 	@echo "make bench   run the benchmarks"
@@ -33,7 +35,7 @@ run: build
 	@exec $(VENV)/bin/kyb serve $(ARGS)
 
 test: build $(VENV)/.group-test
-	$(PY) -m pytest -m "not slow" $(PARALLEL) $(ARGS)
+	$(PY) -m pytest -m "not slow and not image" $(PARALLEL) $(ARGS)
 
 test-slow: build $(VENV)/.group-test
 	$(PY) -m pytest -m slow $(ARGS)
@@ -59,6 +61,12 @@ bench-check: build $(VENV)/.group-bench
 
 bench-baseline: build $(VENV)/.group-bench
 	$(PY) benchmarks/check_ratios.py --keep $(ARGS)
+
+image: $(VENV)/.made
+	PYTHON=$(PY) BASE="$(BASE)" scripts/build_image.sh
+
+test-image: image build $(VENV)/.group-test $(VENV)/.group-image
+	$(PY) -m pytest -m image $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info core/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks

@@ -27,6 +27,7 @@ from granian.server.mp import MPServer
 from rich.console import Console
 
 from app import __version__
+from app.assembly import lists_folder
 from app.edge.gate import Application
 from app.edge.stopping import DRAIN, mark
 from app.ids import now_ms
@@ -74,6 +75,7 @@ def run(loaded: Loaded) -> None:
     check_model(settings)
     check_tracing(settings)
     check_port(settings)
+    check_lists_folder(settings)
     key_file = asyncio.run(check_store(settings))
     lines = log_to_stderr(settings)
     server = settings.server
@@ -201,6 +203,17 @@ def check_port(settings: Settings) -> None:
                     f"{host}:{port} cannot be bound ({error.strerror}); choose another with HOST, PORT or their options"
                 )
             raise StartRefused(why) from None
+
+
+def check_lists_folder(settings: Settings) -> None:
+    """Refuse a system on which compiled lists have no place."""
+    try:
+        lists_folder(settings)
+    except FileNotFoundError:
+        raise StartRefused(
+            "no folder for temporary files can be written, where the workers share compiled lists; mount one at /tmp, "
+            "or name another folder with WATCHLIST_FOLDER"
+        ) from None
 
 
 async def check_store(settings: Settings) -> Path | None:

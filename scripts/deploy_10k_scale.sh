@@ -45,7 +45,7 @@ Options:
 
 Exit status: 0 all was done and verified; 1 something failed: rolled back, or nothing replaced, as it says; 2 wrong
 usage; 3 a tool, credentials or the cluster are missing, nothing was touched; 4 no rollback: somebody has to look now;
-5 the load test missed a target; 6 it proves nothing; 130, 143 interrupted."
+5 the load test missed a target; 6 it proves nothing; 129, 130, 143 interrupted."
 
 places=() deploys='' checks='' loads='' rolls_back='' tells='' load_options=()
 overlay=$ROOT/deploy/kubernetes/overlays/10k

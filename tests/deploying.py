@@ -9,13 +9,15 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from api_server import ApiServer
-from cluster import Cluster, Image
-from service import KEY, ROOT, Json, Service, wait_until
+from kube_cluster import Cluster, Image
+from kube_server import ApiServer
+from service import HOST, KEY, ROOT, Client, Json, Service, wait_until
 
 SCRIPT = ROOT / "scripts" / "deploy_10k_scale.sh"
 NAME = "risk-assessment-service"
@@ -278,6 +280,40 @@ def deployed(folder: Path, service: Service) -> dict[tuple[str, str], Json]:
         outcome = machine.deploy("--timeout", "60")
         assert outcome.code == 0, outcome
         return machine.cluster.objects
+
+
+@contextmanager
+def ingress(service: Service) -> Iterator[str]:
+    """The address of a proxy that lets callers to /health and /v1, and to nothing else, as the Ingress does."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            if path != "/health" and not path.startswith("/v1/"):
+                return self._send(404, b"default backend")
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            headers = {"X-Forwarded-For": "192.0.2.1", "Content-Type": "application/json"}
+            with closing(Client(service.port, self.headers.get("X-API-Key"))) as client:
+                answer = client.send(self.command, self.path, body, headers)
+            return self._send(answer.status, answer.body)
+
+        do_POST = do_GET
+
+        def _send(self, status: int, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    with ThreadingHTTPServer((HOST, 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread.start()
+        yield f"http://{HOST}:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
 
 
 @contextmanager

@@ -7,8 +7,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from cluster import Image
 from deploying import CANARY, FIRST, NAME, SECOND, Ended, Machine, ended, in_order, without_database
+from kube_cluster import Image
 from service import KEY, example, mint, serving, wait_until
 
 UNTOUCHED = f"CANARY REMOVED; the Deployment {NAME} is unchanged, at revision 1"
@@ -42,6 +42,7 @@ def test_one_that_does_well_is_promoted(machine: Machine) -> None:
     assert len(machine.cluster.of("pods")) == 5
 
 
+@pytest.mark.slow
 def test_its_pods_are_the_service_s_and_no_other_deployment_s(machine: Machine) -> None:
     machine.cluster.refused.add(f"patch Deployment/{NAME}")
     machine.cluster.refused.add(f"delete Deployment/{CANARY}")
@@ -86,6 +87,7 @@ def test_one_whose_pods_are_started_again_is_removed(machine: Machine) -> None:
     assert_removed(machine, canary(machine), "were started again, this often: 2")
 
 
+@pytest.mark.slow
 def test_one_that_cannot_record_is_removed(machine: Machine, tmp_path: Path) -> None:
     with serving(tmp_path / "second") as second, without_database(second):
         machine.cluster.images[SECOND].port = second.port
@@ -112,6 +114,7 @@ def test_one_that_nobody_asked_proves_nothing(machine: Machine, tmp_path: Path) 
     assert_removed(machine, done, "it gave 0 answers, and 20 are needed to judge it")
 
 
+@pytest.mark.slow
 def test_one_that_does_not_know_the_key_is_removed(machine: Machine) -> None:
     assert_removed(machine, canary(machine, key=mint("test").text), "was not answered as it should be: 401")
 
@@ -124,6 +127,7 @@ def test_one_that_cannot_be_removed_calls_for_somebody(machine: Machine) -> None
     assert "AND IT COULD NOT BE REMOVED: it goes on serving 16.7 % of the requests" in done.said
 
 
+@pytest.mark.slow
 def test_where_the_rest_cannot_follow_it_is_removed(machine: Machine) -> None:
     machine.cluster.refused.add(f"patch Deployment/{NAME}")
     done = canary(machine)

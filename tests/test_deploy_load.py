@@ -67,6 +67,7 @@ def test_a_deployment_that_failed_is_not_tested(machine: Machine) -> None:
     assert "asked:" not in done.said
 
 
+@pytest.mark.slow
 def test_one_that_has_nowhere_to_go_does_not_end_well(machine: Machine) -> None:
     stand_in(machine, 0)
     done = machine.deploy("--deploy", "--load-test", "--timeout", "60")
@@ -74,6 +75,7 @@ def test_one_that_has_nowhere_to_go_does_not_end_well(machine: Machine) -> None:
     assert in_order(done.said, "DEPLOYED", "it is deployed, and not tested under load")
 
 
+@pytest.mark.slow
 def test_a_real_one_that_meets_its_targets(machine: Machine, service: Service) -> None:
     machine.release("2.0.0")
     own = ["--", "--baseline", "--users", "20", "--duration", "5s", "--output", str(machine.folder / "reports")]

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster import Image
 from deploying import FIRST, NAME, SECOND, Ended, Machine, ended, in_order, without_database
+from kube_cluster import Image
 from service import HOST, KEY, ROOT, Service, mint, serving, wait_until
 
 CLI = '#!/bin/sh\nexec {python} {program} "$@"\n'

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cluster import Image
-from deploying import FIRST, JOB, NAME, SCRIPT, SECOND, Machine, ended, in_order, machine_for, without_database
+from deploying import FIRST, JOB, NAME, SCRIPT, SECOND, Machine, ended, in_order, ingress, machine_for, without_database
+from kube_cluster import Image
 from service import HOST, ROOT, Service, free_port, mint, serving, wait_until
 
 DOCUMENTED = sorted(
@@ -117,6 +117,7 @@ def test_an_image_can_be_named(machine: Machine) -> None:
         assert template["spec"]["containers"][0]["image"] == other
 
 
+@pytest.mark.slow
 def test_an_image_can_be_named_by_its_digest(machine: Machine) -> None:
     digest = f"registry.example/{NAME}@sha256:{'5' * 64}"
     machine.cluster.images[digest] = machine.cluster.images[SECOND]
@@ -364,6 +365,7 @@ def test_an_interruption_says_what_is_and_how_to_go_back(machine: Machine, stop:
     assert machine.image == FIRST
 
 
+@pytest.mark.slow
 def test_an_interrupted_migration_says_that_it_runs(machine: Machine) -> None:
     machine.cluster.jobs = "run"
     process = machine.start("--kubernetes", "--timeout", "10m")
@@ -385,6 +387,17 @@ def test_health_is_asked_where_callers_are_without_a_cluster(machine: Machine, s
     assert "NOT HEALTHY" in gone.said
 
 
+def test_health_is_asked_as_far_as_an_ingress_lets(machine: Machine, service: Service) -> None:
+    with ingress(service) as url:
+        done = machine.run("--health-check", "--url", url)
+        wrong = machine.run("--health-check", "--timeout", "1", "--url", url, key="kyb_no")
+    assert done.code == 0, done
+    assert in_order(done.said, "ready:", "components are not looked at from there", "assessment: ok", "HEALTHY")
+    assert wrong.code == 1, wrong
+    assert "was not answered as it should be: 401" in wrong.said
+
+
+@pytest.mark.slow
 def test_health_is_asked_through_the_service_and_tells_that_no_key_was_given(machine: Machine) -> None:
     done = machine.run("--health-check", key=None)
     assert done.code == 0, done

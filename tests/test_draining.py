@@ -242,7 +242,8 @@ def test_a_profile_is_taken_of_a_process_that_drains_and_ended_when_it_stops(ser
     assert client.get("/debug/pprof/heap", seconds=1).status == 200
     with Wire(service.port) as wire:
         wire.write(f"GET /debug/pprof/profile?seconds=60 HTTP/1.1\r\nHost: kyb\r\nX-API-Key: {KEY}\r\n\r\n".encode())
-        wait_until(lambda: client.get("/debug/pprof/heap").status == 409, "the measurement runs")
+        wait_until(lambda: b"Debug.profile" in client.get("/debug/pprof/goroutine").body, "the measurement runs")
+        assert client.get("/debug/pprof/heap").status == 409
         service.process.send_signal(signal.SIGINT)
         assert wire.answer().status == 503
     assert service.wait() == 0

@@ -254,12 +254,12 @@ def test_one_process_serves_in_a_pod(of: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("of", OVERLAYS)
 def test_a_request_ends_before_its_worker_is_killed_and_that_before_the_pod_is(of: str, tmp_path: Path) -> None:
     server, pod = manifests(of).settings(tmp_path).server, manifests(of).pod("Deployment").spec
-    before_s = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"] == ["kyb", "drain"]
     assert server.request_deadline < server.body_timeout + server.request_deadline < server.shutdown_grace
-    assert before_s + server.shutdown_grace + LOG_S < pod["terminationGracePeriodSeconds"]
+    assert 2 * server.drain_time + server.shutdown_grace + LOG_S < pod["terminationGracePeriodSeconds"]
     # A proxy has heard of it by then: probes take that long to notice what nobody told it.
     probe = pod["containers"][0]["readinessProbe"]
-    assert before_s > probe["periodSeconds"] * probe["failureThreshold"]
+    assert server.drain_time > probe["periodSeconds"] * probe["failureThreshold"]
 
 
 def test_pgbouncer_is_given_the_time_that_it_takes_to_end() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,9 @@ from outage import prepared
 from proxy import reserve_port
 from service import Service, unique
 
+from app.settings import load
+from app.settings.kinds import parse_duration, show_duration
+
 needs_haproxy = pytest.mark.skipif(
     HAProxy.program() is None, reason="haproxy is not installed (Debian: apt-get install haproxy)"
 )
@@ -31,7 +35,7 @@ FEWER = (2000, 1000, 500, 250)
 TRIAL_S = 4.0
 CARRIED, WITHIN_MS = 0.98, 500.0
 """Share of what is intended that has to be answered in a trial, and the time within which 99 % of it has to be."""
-DRAIN_S = 1.5
+DRAIN_S = 2.0
 
 PATIENT = """\
 server: {request_deadline: 30s, shutdown_grace: 60s}
@@ -43,18 +47,18 @@ monitoring: {enabled: false}
 """
 """A machine that is slow for a moment is not what is tried here."""
 
-STRICT = {
+USUAL = {
     # As many files as every machine lets it have.
     "maxconn 24000": "maxconn 5000",
-    # Many probes within the drain time of these tests.
-    "inter 1s fall 2 rise 1": "inter 100ms fall 2 rise 1",
-    # What the service loses, nobody makes good.
-    "retries 3": "retries 0",
-    "    retry-on conn-failure empty-response\n": "    retry-on none\n",
+    # Several probes within the drain time of these tests.
+    "inter 1s fall 2 rise 1": "inter 300ms fall 2 rise 1",
     "timeout check 5s": "timeout check 30s",
     "timeout server 15s": "timeout server 60s",
     "timeout queue 5s": "timeout queue 60s",
 }
+"""What of the shipped configuration is otherwise here."""
+STRICT = USUAL | {"retries 3": "retries 0", "retry-on conn-failure empty-response": "retry-on none"}
+"""What the service loses, nobody makes good."""
 
 
 class Fleet(NamedTuple):
@@ -86,15 +90,21 @@ class Fleet(NamedTuple):
         assert set(kept) == set(told)
 
 
+class Setup(NamedTuple):
+    """drain_s: of the services.  changes: to the configuration of HAProxy."""
+
+    drain_s: float
+    changes: dict[str, str]
+
+
 @pytest.fixture
 def fleet(
     request: pytest.FixtureRequest, own_postgres: Postgres, own_valkey: Valkey, tmp_path: Path
 ) -> Iterator[Fleet]:
-    """A fleet. The parameter: the drain time of its services."""
+    """A fleet. The parameter: a Setup."""
+    setup: Setup = request.param
     url = prepared(own_postgres)
-    settings = {
-        "DATABASE_URL": url, "REDIS_URL": own_valkey.url(), "DRAIN_TIME": getattr(request, "param", f"{DRAIN_S}s"),
-    }  # fmt: skip
+    settings = {"DATABASE_URL": url, "REDIS_URL": own_valkey.url(), "DRAIN_TIME": f"{setup.drain_s}s"}
     with ExitStack() as stack:
         services = {}
         for name in SERVERS:
@@ -104,7 +114,7 @@ def fleet(
             stack.callback(service.stop)
             service.start()
         ports = services["one"].port, services["two"].port
-        haproxy = stack.enter_context(HAProxy(ports, STRICT))
+        haproxy = stack.enter_context(HAProxy(ports, setup.changes))
         for name in SERVERS:
             haproxy.wait_for(name, up=True)
         yield Fleet(services, haproxy, url)
@@ -124,6 +134,7 @@ def trials(fleet: Fleet, tmp_path: Path) -> list[Load]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("fleet", [Setup(DRAIN_S, STRICT)], indirect=True)
 def test_twenty_rollouts_under_load_fail_no_request_and_lose_no_record(
     fleet: Fleet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -142,14 +153,14 @@ def test_twenty_rollouts_under_load_fail_no_request_and_lose_no_record(
             f"load average {os.getloadavg()[0]:.1f}"
         )
     assert load.failures == {}
-    assert set(load.answers) == {201}, fleet.refusals
+    assert set(load.answers) == {201}, (load.said, found, fleet.refusals)
     # Nobody made good behind the callers' backs what the services lost.
     assert found == dict.fromkeys(found, 0)
     fleet.check([*tried, load])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fleet", ["0s"], indirect=True)
+@pytest.mark.parametrize("fleet", [Setup(0, STRICT)], indirect=True)
 def test_without_a_drain_requests_fail(fleet: Fleet, tmp_path: Path) -> None:
     """What the proof above is worth: services that stop at once lose requests."""
     with Load(fleet.haproxy.port, 500, tmp_path / "ids", unique("rollout")) as load:
@@ -161,6 +172,20 @@ def test_without_a_drain_requests_fail(fleet: Fleet, tmp_path: Path) -> None:
     assert load.failures or set(load.answers) != {201}, load.said
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("fleet", [Setup(DRAIN_S, USUAL)], indirect=True)
+def test_what_a_replica_that_is_killed_was_asked_is_asked_again_of_the_other(fleet: Fleet, tmp_path: Path) -> None:
+    """By the shipped configuration, since every request has an Idempotency-Key: none is recorded twice."""
+    with Load(fleet.haproxy.port, 500, tmp_path / "ids", unique("kill")) as load:
+        for name in SERVERS * 3:
+            fleet.services[name].kill()
+            fleet.haproxy.wait_for(name, up=False)
+            fleet.services[name].launch()
+            fleet.haproxy.wait_for(name, up=True)
+    assert (load.failures, set(load.answers)) == ({}, {201}), (load.said, fleet.refusals)
+    fleet.check([load])
+
+
 def test_the_shipped_configuration_is_taken_without_a_warning() -> None:
     told = {"BIND": "127.0.0.1:8081", "ONE": "127.0.0.1:1", "TWO": "127.0.0.1:2", "STATS": "/nowhere/stats"}
     done = subprocess.run(
@@ -169,3 +194,18 @@ def test_the_shipped_configuration_is_taken_without_a_warning() -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stderr, done.stderr
+
+
+def test_the_shipped_times_are_in_order() -> None:
+    """A proxy notices before the drain is over, and waits longer than the service does."""
+    text = CONFIG.read_text(encoding="utf-8")
+    server = load({}).settings.server
+
+    def told(pattern: str) -> float:
+        [found] = re.findall(pattern, text)
+        return parse_duration(found)
+
+    [fall] = re.findall(r"fall (\d+)", text)
+    assert told(r"inter (\d\w*)") * (int(fall) + 1) < server.drain_time
+    assert told(r"timeout server (\w+)") > server.request_deadline
+    assert f"DRAIN_TIME ({show_duration(server.drain_time)})" in text

@@ -469,7 +469,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "readiness",
         "Service",
         "Whether requests should come here",
-        "Started, with model, watchlists and schema, and not stopping. An outage of what all pods share is no reason "
+        "Started, with model, watchlists and schema, and not draining. An outage of what all pods share is no reason "
         "to take them out of rotation: `/health/detailed` tells of it.",
         (Answer(200, "They should", wire.Readiness), Answer(503, "They should not", wire.Readiness)),
     ),

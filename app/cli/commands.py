@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -14,6 +16,7 @@ from app import __version__
 from app.cli import exits
 from app.cli.doctor_commands import doctor
 from app.cli.drain_command import drain
+from app.cli.health import health
 from app.cli.loadtest_commands import loadtest
 from app.cli.watchlist_commands import watchlist
 from app.roles import PERMISSIONS, ROLES
@@ -459,6 +462,7 @@ def audit_checkpoint(tenant: str | None, config: str | None) -> None:
 
 kyb.add_command(doctor)
 kyb.add_command(drain)
+kyb.add_command(health)
 kyb.add_command(watchlist)
 kyb.add_command(loadtest)
 
@@ -475,6 +479,9 @@ def config_command(config: str | None, as_json: bool) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and leave the process with its exit code."""
+    if os.getpid() == 1:
+        # The first process of a container is told to stop in vain, unless it handles the signal itself.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(exits.TERMINATED))
     try:
         code = kyb.main(arguments, prog_name="kyb", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else exits.SCORED)

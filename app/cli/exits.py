@@ -16,6 +16,8 @@ NOT_ANCHORED = 6
 INTERNAL = 70
 INTERRUPTED = 130
 PIPE_CLOSED = 141
+TERMINATED = 143
+"""As a shell tells it of a process that SIGTERM ended."""
 
 CODES = """\b
 Exit codes:

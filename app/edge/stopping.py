@@ -28,7 +28,7 @@ MARK = "draining"
 
 
 def mark(folder: Path) -> None:
-    """Have workers drain that start from now on."""
+    """Have workers drain that start from now on. Where the folder takes no file, they do not."""
     with suppress(OSError):
         (folder / MARK).touch()
 

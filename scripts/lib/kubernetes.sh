@@ -149,8 +149,8 @@ go_back() {
     settled || die "$NOT_ROLLED_BACK" "the cluster cannot be asked what became of it: $(errors)." \
         "Look: $by_kubectl rollout status deployment/$NAME"
     if [[ -n $canary ]]; then remove_canary || complain 'the canary could not be removed: it serves besides'; fi
-    [[ -n $revision_before ]] || die "$FAILED" 'there is no earlier version to go back to: what was applied is left as' \
-        "it is, for a look. Take it away: $by_kubectl delete deployment $NAME"
+    [[ -n $revision_before ]] || die "$FAILED" 'there is no earlier version to go back to: what was applied is left' \
+        "as it is, for a look. Take it away: $by_kubectl delete deployment $NAME"
     [[ $revision != "$revision_before" ]] || die "$FAILED" "the Deployment is unchanged, at revision $revision:" \
         "there is nothing to roll back, and the fault is not in this rollout's pods"
     roll_back "$revision_before"
@@ -165,8 +165,8 @@ roll_back() {
     if ! attended "${KUBECTL[@]}" rollout undo "deployment/$NAME" "--to-revision=$1" ||
         ! attended "${KUBECTL[@]}" rollout status "deployment/$NAME" "--timeout=${timeout}s"; then
         explain_pods
-        die "$NOT_ROLLED_BACK" 'THE ROLLBACK FAILED: somebody has to look now. An older version refuses a newer' \
-            "schema (docs/database.md). Look: $by_kubectl get pods -l app=$NAME"
+        die "$NOT_ROLLED_BACK" 'THE ROLLBACK FAILED: somebody has to look now. A version refuses a schema that' \
+            "was contracted since (docs/rolling.md). Look: $by_kubectl get pods -l app=$NAME"
     fi
     verified || die "$NOT_ROLLED_BACK" "ROLLED BACK to revision $1, AND IT IS NOT HEALTHY EITHER: somebody has to" \
         'look now (docs/runbook.md)'

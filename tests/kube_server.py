@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from cluster import LAST_APPLIED, RESOURCES, Cluster, Image, Refused
+from kube_cluster import LAST_APPLIED, RESOURCES, Cluster, Image, Refused
 from service import HOST, Json
 
 SHORT = {"horizontalpodautoscalers": ["hpa"], "poddisruptionbudgets": ["pdb"]}
