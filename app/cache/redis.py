@@ -182,7 +182,7 @@ class Shared:
         deleted = [way.post(command) for command in way.deletions(told.keys)]
         if not way.keeps_order and None in await self._wait_each(deleted):
             return False
-        # PERF: where order is kept, both are one round trip.
+        # Where order is kept, both go in one round trip.
         published = way.post_each(Command((b"PUBLISH", told.channel, told.message)))
         answers = await self._wait_each([*deleted, *published])
         return None not in answers[: len(deleted)] and any(answers[len(deleted) :])

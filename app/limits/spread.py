@@ -46,8 +46,8 @@ class SpreadLimiter(Limiter):
         super().__init__(shared, processes, clock, max_batch)
         self._cluster = cluster
         self._takes = Lanes(self._send, self._lane_of, max_batch)
+        # Slots that were not answered for last, and until when they are not asked for again.
         self._away: dict[int, float] = {}
-        """Slots that were not answered for last, and until when they are not asked for again."""
         together = lru_cache(MOST_KEPT)(Allowance)
 
         def parts(allowance: Allowance) -> tuple[Allowance, ...]:
