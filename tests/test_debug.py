@@ -160,8 +160,9 @@ def test_a_service_that_is_told_to_stop_does_not_wait_for_a_profile(tmp_path: Pa
             answer = caller.answer()
             assert (answer.status, answer.json["type"]) == (503, "/problems/unavailable")
         assert service.wait() == 0
+        # A worker is killed after 15 s. The server's own line "Killing worker" also comes now and then of one that has
+        # just ended by itself.
         assert time.monotonic() - began < 10
-        assert "Killing" not in service.logged()
 
 
 def test_it_works_where_there_is_no_place_for_another_request(tmp_path: Path) -> None:
