@@ -185,9 +185,11 @@ def test_all_workers_drain_and_those_interrupted_stop_at_once(tmp_path: Path) ->
         # The parent alone is told, as by `docker kill`.
         service.process.send_signal(signal.SIGTERM)
         wait_until(lambda: "Shutting down" in service.logged(), "the parent hears it")
+        interrupted = time.monotonic()
         service.process.send_signal(signal.SIGINT)
         assert service.wait() == 0
-        assert "Killing" not in service.logged()
+        # Before any is killed, which is after the drain and 15 s.
+        assert time.monotonic() - interrupted < 10
 
 
 def test_a_worker_that_is_ended_alone_leaves_its_place_to_one_that_takes_requests(tmp_path: Path) -> None:
