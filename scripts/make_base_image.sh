@@ -5,14 +5,24 @@
 # Prints its name.
 set -euo pipefail
 name=localhost/kyb-base:bookworm
-mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
-security=${DEBIAN_SECURITY_MIRROR:-http://deb.debian.org/debian-security}
-
 if podman image exists "$name"; then
     echo "$name"
     exit
 fi
 ((EUID == 0)) || { echo "only root can make $name; or name a base that can be pulled: make image BASE=..." >&2; exit 1; }
+# site SUITE: where this machine gets that suite of Debian from.
+site() {
+    # shellcheck disable=SC2016  # The fields are apt's and awk's own.
+    apt-get indextargets --format '$(SITE) $(RELEASE) $(COMPONENT)' \
+        | awk -v suite="$1" '$2 == suite && $3 == "main" && !found { print $1; found = 1 }'
+}
+mirror=${DEBIAN_MIRROR:-$(site bookworm)}
+security=${DEBIAN_SECURITY_MIRROR:-$(site bookworm-security)}
+if [[ -z $mirror || -z $security ]]; then
+    echo "apt here has no lists of bookworm and bookworm-security: run apt-get update, or name mirrors of Debian in" \
+        "DEBIAN_MIRROR and DEBIAN_SECURITY_MIRROR" >&2
+    exit 1
+fi
 command -v debootstrap >/dev/null || { echo "debootstrap is missing (Debian: apt-get install debootstrap)" >&2; exit 1; }
 
 work=$(mktemp -d /var/tmp/kyb-base-XXXXXX)
