@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app import faults, wire
+from app import queries, wire
 from app.errors import FAULT_LIMIT, BodyUnreadable, ParameterRefused
-from app.faults import AssessQuery, ListQuery, Query, ReadQuery, decode_faults, parse_query
+from app.faults import decode_faults
+from app.queries import AssessQuery, ListQuery, Query, ReadQuery, parse_query
 
 GOOD: dict[str, Any] = {
     "business": {
@@ -418,11 +419,11 @@ def test_any_query_is_read_or_refused(raw: bytes, query_type: type[Query]) -> No
 
 @pytest.mark.parametrize("raw", [b"a", b"a b", b"!~", b"k" * 255])
 def test_a_proper_idempotency_key_is_taken_as_it_is(raw: bytes) -> None:
-    assert faults.idempotency_key(raw) == raw.decode()
+    assert queries.idempotency_key(raw) == raw.decode()
 
 
 @pytest.mark.parametrize("raw", [b"", b" a", b"a ", b"a\n", b"\x7f", "ä".encode(), b"k" * 256])
 def test_another_idempotency_key_is_refused(raw: bytes) -> None:
     with pytest.raises(ParameterRefused) as caught:
-        faults.idempotency_key(raw)
+        queries.idempotency_key(raw)
     assert caught.value.faults[0].pointer == "/header/Idempotency-Key"

@@ -25,6 +25,7 @@ LAYERS = [
     "app.errors",
     "app.credentials",
     "app.faults",
+    "app.queries",
     "app.profiles",
     "app.telemetry",
     "app.profiling",

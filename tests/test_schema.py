@@ -15,7 +15,7 @@ from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 from service import HOST, KEY, Client, Service, example, serving, unique
 
-from app import faults
+from app import queries
 from app.api.operations import OPERATIONS
 
 Route = tuple[str, str]
@@ -28,7 +28,7 @@ ROUTES = {(o.method.upper(), o.path): o for o in OPERATIONS if o.path not in ("/
 CASES = [(route, GenerationMode.POSITIVE) for route in ROUTES] + [
     (route, GenerationMode.NEGATIVE)
     for route, operation in ROUTES.items()
-    if operation.body is not None or operation.query is not faults.Query
+    if operation.body is not None or operation.query is not queries.Query
 ]
 
 ASSESS, BATCH, LIST = ("POST", "/v1/assessments"), ("POST", "/v1/assessments/batch"), ("GET", "/v1/assessments")

@@ -18,8 +18,8 @@ from app.edge.gate import JSON_TYPE, Answer
 from app.edge.rates import Rates
 from app.edge.request import Request
 from app.errors import NotFound, ProblemTable, clipped
-from app.faults import AssessQuery, ListQuery, Query, ReadQuery, idempotency_key, parse_query
 from app.profiles import read_batch, read_profile
+from app.queries import AssessQuery, ListQuery, Query, ReadQuery, idempotency_key, parse_query
 from app.records import Answer as Assessment
 from app.records import Recorded, Records
 from app.resilience.deadline import Deadline

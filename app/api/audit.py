@@ -21,7 +21,7 @@ from app import ids, wire
 from app.edge.gate import Answer
 from app.edge.request import Request
 from app.errors import ParameterRefused
-from app.faults import AuditQuery, CheckpointQuery, parse_query
+from app.queries import AuditQuery, CheckpointQuery, parse_query
 from app.store.base import StoreUnavailable
 from app.store.chain import AuditEntry
 from app.store.trail import Checkpoint, Position, Trail

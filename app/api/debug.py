@@ -12,10 +12,10 @@ from app.edge.gate import JSON_TYPE, Answer
 from app.edge.headers import NOTHING_LOADED
 from app.edge.request import Disconnected, Request
 from app.errors import ProfileRunning, Unavailable
-from app.faults import HeapQuery, ProfileQuery, Query, parse_query
 from app.profiling import cpu, flame, stacks
 from app.profiling.heap import Heap
 from app.profiling.turn import Busy, Turn
+from app.queries import HeapQuery, ProfileQuery, Query, parse_query
 from app.store.trail import Act, act
 
 Found = TypeVar("Found")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app import errors, faults
+from app import errors, queries
 from app.api.operation import Answer, Json, Operation
 
 WORKER: Json = {
@@ -36,7 +36,7 @@ DEBUG_OPERATIONS: tuple[Operation, ...] = (
         "What was allocated within `seconds` and is still there, by file and line, most first, as text. With "
         "`monitoring.trace_allocations` everything since the start is traced, and shown beside it." + _ONE_AT_A_TIME,
         (Answer(200, "The allocations", {"type": "string"}, ("X-Worker-Pid",), "text/plain"),),
-        query=faults.HeapQuery,
+        query=queries.HeapQuery,
         problems=(errors.ProfileRunning,),
     ),
     Operation(
@@ -51,7 +51,7 @@ DEBUG_OPERATIONS: tuple[Operation, ...] = (
             Answer(200, "The profile", {"type": "string"}, ("X-Worker-Pid",), "text/html"),
             Answer(200, "The profile", {"type": "object", "required": ["profiles"]}, ("X-Worker-Pid",)),
         ),
-        query=faults.ProfileQuery,
+        query=queries.ProfileQuery,
         problems=(errors.ProfileRunning,),
     ),
 )

@@ -9,8 +9,8 @@ from app.api.cursors import id_cursor, id_position
 from app.dispositions import Namesakes
 from app.edge.gate import JSON_TYPE, Answer
 from app.edge.request import Request
-from app.faults import DispositionQuery, Query, parse_query
 from app.profiles import read_body
+from app.queries import DispositionQuery, Query, parse_query
 from app.store.lists import Disposition
 
 _encode = msgspec.json.Encoder().encode

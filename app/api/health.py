@@ -7,8 +7,8 @@ import msgspec
 from app import wire
 from app.edge.gate import JSON_TYPE, Answer
 from app.edge.request import Request
-from app.faults import Query, parse_query
 from app.health import ServiceHealth
+from app.queries import Query, parse_query
 
 _encode = msgspec.json.Encoder().encode
 _ALIVE = _encode(wire.Liveness("alive"))

@@ -9,12 +9,12 @@ import msgspec
 from app import ids, wire
 from app.edge.gate import JSON_TYPE, Answer
 from app.edge.request import Request
-from app.faults import Query, RotateQuery, parse_query
 from app.keys import Keys, Principal
 from app.keys.shown import shown, shown_once
 from app.keys.within import Within
 from app.limits.allowance import Allowance
 from app.profiles import read_body
+from app.queries import Query, RotateQuery, parse_query
 from app.store.access import StoredKey
 
 _encode = msgspec.json.Encoder().encode

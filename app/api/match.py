@@ -14,8 +14,8 @@ from app.errors import BatchTooLarge, NotFound, clipped
 from app.evidence.lists import ListsInForce
 from app.evidence.loaded import LoadedList
 from app.evidence.matching import found, query_of, result
-from app.faults import MatchQuery, parse_query
 from app.profiles import read_body
+from app.queries import MatchQuery, parse_query
 from app.yente import MATCHER, MatchAnswer, MatchRequest, MatchResponse, Total
 
 ALL = "default"

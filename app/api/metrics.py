@@ -6,7 +6,7 @@ import asyncio
 
 from app.edge.gate import Answer
 from app.edge.request import Request
-from app.faults import Query, parse_query
+from app.queries import Query, parse_query
 from app.telemetry.exposition import Exposition
 from app.telemetry.meters import Meters
 

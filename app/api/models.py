@@ -8,7 +8,7 @@ from app import wire
 from app.edge.gate import Answer
 from app.edge.request import Request
 from app.errors import NotFound, clipped
-from app.faults import Query, parse_query
+from app.queries import Query, parse_query
 from app.registry import Registry
 from app.store.base import Store
 

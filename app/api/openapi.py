@@ -11,7 +11,7 @@ from typing import Literal, get_args, get_origin
 
 import msgspec
 
-from app import errors, faults, wire
+from app import errors, queries, wire
 from app.api.operation import COMMON_PROBLEMS, SECURED_PROBLEMS, Answer, Json, Operation
 from app.api.operations import OPERATIONS, PATH_PARAMETERS, REQUEST_HEADERS, RESPONSE_HEADERS, TAGS
 from app.api.permissions import RULES
@@ -122,7 +122,7 @@ def _parameters(operation: Operation) -> Iterator[Json]:
     for (root, name), known in PATH_PARAMETERS.items():
         if operation.path.startswith(root) and f"{{{name}}}" in operation.path:
             yield {"name": name, "in": "path", "required": True, **known}
-    if operation.query is not faults.Query:
+    if operation.query is not queries.Query:
         schema = msgspec.json.schema_components([operation.query])[1][operation.query.__name__]
         for name, member in schema["properties"].items():
             yield {"name": name, "in": "query", "required": False, **_parameter_schema(member)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from app import errors, faults
+from app import errors, queries
 
 Json = dict[str, Any]
 
@@ -29,7 +29,7 @@ class Operation(NamedTuple):
     summary: str
     description: str
     answers: tuple[Answer, ...]
-    query: type[faults.Query] = faults.Query
+    query: type[queries.Query] = queries.Query
     headers: tuple[str, ...] = ()
     body: type | None = None
     examples: tuple[tuple[str, Json], ...] = ()

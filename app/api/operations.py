@@ -5,7 +5,7 @@ Their permissions stand in app.api.permissions; app.api.openapi makes the OpenAP
 
 from __future__ import annotations
 
-from app import errors, faults, wire
+from app import errors, queries, wire
 from app.api.diagnostics import DEBUG_OPERATIONS, WORKER
 from app.api.operation import BODY_PROBLEMS, KEY_PROBLEMS, Answer, Json, Operation
 from app.api.screening import SCREENING_OPERATIONS
@@ -214,7 +214,7 @@ OPERATIONS: tuple[Operation, ...] = (
             Answer(201, "The assessment, recorded", wire.Assessment, ("Location", "Idempotent-Replayed")),
             Answer(200, "The assessment of a dry run: `id` and `created_at` are null", wire.Assessment),
         ),
-        query=faults.AssessQuery,
+        query=queries.AssessQuery,
         headers=("Idempotency-Key",),
         body=wire.Profile,
         examples=(("full", PROFILE_EXAMPLE), ("minimal", MINIMAL_EXAMPLE)),
@@ -229,7 +229,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "Newest first, a page at a time: while `next_cursor` is not null, send it as `cursor` for the next page. "
         "`level` and `decision` filter by what is in force, as `effective` shows it.",
         (Answer(200, "A page of assessments, each as with `explain=top`", wire.AssessmentList),),
-        query=faults.ListQuery,
+        query=queries.ListQuery,
         problems=(errors.Unavailable,),
     ),
     Operation(
@@ -242,7 +242,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "a `problem`, and one wrong item does not stop the others. More than 1,000 items, or 8 MiB, are refused as a "
         "whole with 413. With an Idempotency-Key the batch is recorded as a whole or not at all.",
         (Answer(200, "One answer per item, in the order sent", wire.BatchAnswer, ("Idempotent-Replayed",)),),
-        query=faults.AssessQuery,
+        query=queries.AssessQuery,
         headers=("Idempotency-Key",),
         body=wire.Batch,
         examples=(
@@ -262,7 +262,7 @@ OPERATIONS: tuple[Operation, ...] = (
             Answer(200, "The assessment", wire.Assessment, ("ETag",)),
             _UNCHANGED,
         ),
-        query=faults.ReadQuery,
+        query=queries.ReadQuery,
         headers=("If-None-Match",),
         problems=(errors.NotFound, errors.Conflict, errors.Unavailable),
     ),
@@ -418,7 +418,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "or when it would have ended anyway. A key that does not work any more cannot be replaced (409), nor one that "
         "reaches further than the caller's own (403).",
         (Answer(201, "The successor, with its text", wire.NewKey, ("Location",)),),
-        query=faults.RotateQuery,
+        query=queries.RotateQuery,
         problems=(errors.NotFound, errors.Conflict, errors.KeyWider),
     ),
     Operation(
@@ -431,7 +431,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "as `cursor` for the next page. Each entry's `hash` covers the one before it in its segment. Reading is not "
         "entered itself, or whoever follows the trail would only read of that.",
         (Answer(200, "A page of entries", wire.AuditList),),
-        query=faults.AuditQuery,
+        query=queries.AuditQuery,
     ),
     Operation(
         "get",
@@ -442,7 +442,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "Signed marks of how far every segment has come, newest first, a page at a time. Whoever keeps one of them "
         "elsewhere can later prove that nothing before it was cut off or rewritten: `kyb audit verify --checkpoint`.",
         (Answer(200, "A page of checkpoints", wire.CheckpointList),),
-        query=faults.CheckpointQuery,
+        query=queries.CheckpointQuery,
     ),
     *DEBUG_OPERATIONS,
     Operation(

@@ -10,9 +10,9 @@ from app import ids, wire
 from app.edge.gate import JSON_TYPE, Answer
 from app.edge.request import Request
 from app.errors import NotFound, clipped
-from app.faults import Query, parse_query
 from app.overrides import Overrides, after
 from app.profiles import read_body
+from app.queries import Query, parse_query
 from app.store.access import StoredOverride
 
 _encode = msgspec.json.Encoder().encode

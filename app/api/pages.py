@@ -11,7 +11,7 @@ from app.api.tags import names
 from app.edge.gate import Answer, Endpoint
 from app.edge.headers import Fixed
 from app.edge.request import Request
-from app.faults import Query, parse_query
+from app.queries import Query, parse_query
 
 
 async def problem(request: Request) -> Answer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app import errors, faults, wire, yente
+from app import errors, queries, wire, yente
 from app.api.operation import BODY_PROBLEMS, Answer, Json, Operation
 
 DISPOSITION_EXAMPLE: Json = {
@@ -42,7 +42,7 @@ SCREENING_OPERATIONS: tuple[Operation, ...] = (
         "List what was set aside",
         "Newest first, those that ended too, a page at a time: while `next_cursor` is not null, send it as `cursor`.",
         (Answer(200, "A page of dispositions", wire.DispositionList),),
-        query=faults.DispositionQuery,
+        query=queries.DispositionQuery,
     ),
     Operation(
         "get",
@@ -85,7 +85,7 @@ SCREENING_OPERATIONS: tuple[Operation, ...] = (
         "Here alone unknown fields and parameters are ignored. `default` is every list in force, of every kind. n "
         "queries count as n requests.",
         (Answer(200, "For each query the entities that resemble it, best first", yente.MatchAnswer),),
-        query=faults.MatchQuery,
+        query=queries.MatchQuery,
         body=yente.MatchRequest,
         examples=(("two", MATCH_EXAMPLE),),
         problems=(*BODY_PROBLEMS, errors.NotFound, errors.BodyRefused, errors.BatchTooLarge),

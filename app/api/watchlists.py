@@ -9,7 +9,7 @@ from app.edge.gate import Answer
 from app.edge.request import Request
 from app.evidence.lists import ListsInForce
 from app.evidence.loaded import Loaded, LoadedList
-from app.faults import Query, parse_query
+from app.queries import Query, parse_query
 
 _encode = msgspec.json.Encoder().encode
 
