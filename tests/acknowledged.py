@@ -67,7 +67,7 @@ class Load:
         self._pipe, theirs = context.Pipe()
         points = [Point(0, users), Point(WHOLE_S, users)]
         orders = Orders(
-            HOST, port, f"{HOST}:{port}", KEY, {"assess": 1.0}, run, 0, 1, points, 1.0, LONGEST_S, (), False
+            HOST, port, f"{HOST}:{port}", KEY, {"assess": 1.0}, run, 0, 1, points, 1.0, LONGEST_S, (), False, 0
         )
         self._process = context.Process(target=generate, args=(orders, theirs, file), daemon=True)
         self._theirs = theirs

@@ -88,6 +88,26 @@ def test_recovery_is_judged_only_where_something_was_broken() -> None:
     assert not [name for name in verdicts(moments(told(0))) if name.startswith("recovery")]
 
 
+def test_memory_may_not_grow() -> None:
+    def judged(*memories: float | None) -> tuple[float | None, str]:
+        target = judging.growth_target(memories)
+        return target.measured, target.verdict
+
+    warm_up = [1e8 + 5e5 * at for at in range(200)]
+    restless = [2e8 + 1e6 * (at % 2) for at in range(400)]
+    assert judged(*warm_up, *restless) == (pytest.approx(0, abs=0.1), "met")
+    grown = [memory * (1 + 0.02 * at / 3600) for at, memory in enumerate(restless)]
+    assert judged(*warm_up, *grown) == (pytest.approx(2, abs=0.1), "missed")
+    assert judged(*warm_up, *restless[:100]) == (None, "not_judged")
+    assert judged(*[None] * 600) == (None, "not_judged")
+
+
+def test_memory_is_judged_where_the_users_stay_for_ten_minutes() -> None:
+    assert [name for name, make in SCENARIOS.items() if make(10_000).is_soak] == ["sustained", "endurance"]
+    assert lasting(PLAN, 600, 1.0).is_soak
+    assert not lasting(PLAN, 599, 1.0).is_soak
+
+
 def test_a_recovery_is_ten_seconds_within_all_targets() -> None:
     broken, well = [told(at, 100, 1900) for at in range(10, 24)], [told(at) for at in range(24, 40)]
     seen = moments(*[told(at) for at in range(10)], *broken, *well)

@@ -255,6 +255,8 @@ def _scenario(
         invalid = None
     else:
         found = judging.targets(moments, plan, faults) if moments else []
+        if found and breaking is None and plan.is_soak:
+            found.append(judging.growth_target([reading.memory for reading in known]))
         if invalid is not None:
             found = judging.unjudged(found, invalid)
     if breaking is not None and breaking.failed:

@@ -17,6 +17,7 @@ STRESS = (1.0, 1.2, 1.5, 1.8, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0, 
 LEAST_S = 5
 """Of a phase, however much times are shrunk: every user sends once in so long."""
 MINUTE = 60
+SOAK_S = 10 * MINUTE
 
 
 class Phase(NamedTuple):
@@ -51,6 +52,12 @@ class Plan(NamedTuple):
     def users(self) -> int:
         """The most there are at a time."""
         return max(max(phase.first, phase.last) for phase in self.phases)
+
+    @property
+    def is_soak(self) -> bool:
+        """Whether as many users stay for so long that memory has to stay as it is."""
+        is_steady = len({users for phase in self.phases for users in (phase.first, phase.last)}) == 1
+        return is_steady and not self.flat_out and self.seconds >= SOAK_S
 
     def points(self) -> list[Point]:
         """The users over time, for the generator."""
