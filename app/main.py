@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,12 +80,24 @@ if TYPE_CHECKING:
 
 GC_THRESHOLD = 50_000
 """Allocations between two collections. At 10,000 connections the collector decides the throughput."""
+SWITCH_INTERVAL_S = 0.02
+"""How long the event loop may go on while another thread waits for the interpreter, as the server's does for every
+request. With the usual 5 ms, 10,000 connections get three quarters of the answers (benchmarks/README.md)."""
 DEFAULT_TENANT = "default"
 """Whose everything is where authentication is switched off."""
 SERVICE = "service"
 """Who does what nobody asked for."""
 
 _UNAVAILABLE = KINDS[errors.Unavailable]
+
+
+def tune() -> None:
+    """Have the interpreter do well what a worker does, once everything is made that lives as long as the process."""
+    # The collector need not walk all that again.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
 
 
 def _busy(detail: str) -> ProblemKind:
@@ -221,10 +234,7 @@ def create_app(settings: Settings, cells: Path | None = None, lines: LineWriter 
         checkpoints.start()
         described.update(await _description(assessor, server.url))
         Stopping(server.drain_time, drain, debug.stop, cells).hear()
-        # Everything made so far lives as long as the process: the collector need not walk it again.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(GC_THRESHOLD)
+        tune()
         status.start()
         watch.start()
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import gc
 import http.client
 import os
 import signal
@@ -32,7 +31,7 @@ from service import KEY, SECRETS, keep_key
 
 from app import server, settings
 from app.evidence.publishing import content_of, publish
-from app.main import GC_THRESHOLD
+from app.main import tune
 from app.neighbours import make_store
 from app.store.base import opened
 from app.watchlists.reading import read
@@ -76,10 +75,8 @@ class Bare:
 
 async def _live(receive: Any, send: Any) -> None:
     await receive()
-    # The same tuning as the service's own, so that the collector is no part of the difference.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD)
+    # As the service's own, so that it is no part of the difference.
+    tune()
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await send({"type": "lifespan.shutdown.complete"})

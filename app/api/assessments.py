@@ -67,11 +67,10 @@ class Assessments:
 
     async def _created(self, request: Request, query: AssessQuery, key: str | None) -> Answer:
         body, principal = request.body, request.principal
-        profile = read_profile(body)
         keyed = None if key is None else _keyed(key, request, query, body)
         reply = await self._assessor.assess(
             principal.tenant_id,
-            profile,
+            read_profile(body),
             body,
             full=query.explain == "full",
             dry_run=query.dry_run,
