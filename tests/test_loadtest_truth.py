@@ -147,6 +147,17 @@ def test_a_search_ends_where_a_target_is_missed() -> None:
     assert scenario.duration_s < 11
 
 
+@pytest.mark.parametrize(("statuses", "found"), [([200], None), ([200] * 70 + [503], 40)])
+def test_the_last_stage_of_a_search_is_judged_too(statuses: list[int], found: int | None) -> None:
+    with answering(statuses=statuses) as server:
+        given = Plan("known", "", (Phase(3, 20, 20), Phase(3, 40, 40)), True, seeks_limit=True)
+        scenario = run(server.port, given)
+    assert [(stage.users, stage.ended_s) for stage in scenario.stages] == [(20, 3), (40, 6)]
+    assert verdicts(scenario.stages[0].targets)["errors"] == "met"
+    assert verdicts(scenario.stages[1].targets)["errors"] == ("met" if found is None else "missed")
+    assert scenario.breaking_point == found
+
+
 def test_flat_out_is_as_fast_as_the_two_of_them_can() -> None:
     with answering(delay_ms=20) as server:
         scenario = run(server.port, plan(4, 64, flat_out=True))

@@ -134,7 +134,7 @@ class Fleet:
                 for pipe in self._open:
                     with suppress(OSError):
                         pipe.send(None)
-        self._judge_all()
+        self._judge_all(is_stopped)
         return self._collected
 
     def end(self) -> None:
@@ -191,10 +191,10 @@ class Fleet:
         last = self.stages[-1]
         return self._plan.seeks_limit and (judging.overall(last.targets) == "missed" or last.stopped_by is not None)
 
-    def _judge_all(self) -> None:
-        """Once more, with what came late."""
+    def _judge_all(self, is_stopped: bool) -> None:
+        """Once more, with what came late. is_stopped: the search has ended with the last stage that was judged."""
         bounds = _bounds(self._plan)
-        count = len(self.stages) if self._plan.seeks_limit and self.stages else len(bounds)
+        count = len(self.stages) if is_stopped else len(bounds)
         if self._plan.is_staged:
             self.stages = [self._judged(place, *bounds[place]) for place in range(count)]
 
