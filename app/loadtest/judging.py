@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import fmean, linear_regression
 
 from app.loadtest.collected import LATE_MS, Moment, merged, summed
 from app.loadtest.results import Fault, Target, Verdict
@@ -19,10 +18,8 @@ FULL_PER_SECOND = 2000.0
 RECOVERY_S = 30.0
 GROWTH_PERCENT = 1.0
 """An hour, of the service's memory."""
-WARM_UP_SHARE = 1 / 3
-"""Of a scenario, until caches, pools and the buffers of connections are as full as they get."""
-GROWTH_LEAST_S = 390
-"""After that: in less time, what comes and goes looks like growth."""
+GROWTH_LEAST_S = 600
+"""In less time, what comes and goes looks like growth."""
 CALM_S = 10
 """So many seconds within all targets are a recovery."""
 CPU_CORES = 0.95
@@ -74,14 +71,20 @@ def _recovery(fault: Fault) -> Target:
 
 
 def growth_target(memories: Sequence[float | None]) -> Target:
-    """How much more memory a service takes by the hour under the same load. memories: bytes, by seconds."""
-    warm_s = round(len(memories) * WARM_UP_SHARE)
-    told = [(at, memory) for at, memory in enumerate(memories) if at >= warm_s and memory is not None]
-    if len(told) < GROWTH_LEAST_S:
-        why = f"the service did not tell it for {GROWTH_LEAST_S} s after the first {warm_s}"
+    """How much more memory a service takes by the hour under the same load. memories: bytes, by seconds.
+
+    Of the last third of the time and of the one before, the least that it took: what was given back at any moment is
+    no growth. In the first third caches, pools and the buffers of connections fill.
+    """
+    third_s = len(memories) // 3
+    before, last = (
+        [known for known in part if known is not None] for part in (memories[third_s:-third_s], memories[-third_s:])
+    )
+    if not before or not last or len(memories) < GROWTH_LEAST_S:
+        why = f"the service did not tell it throughout {GROWTH_LEAST_S} s"
         return Target("memory growth", "%/h", GROWTH_PERCENT, None, True, "not_judged", why)
-    at, memory = zip(*told, strict=True)
-    return _below("memory growth", "%/h", GROWTH_PERCENT, 360_000 * linear_regression(at, memory).slope / fmean(memory))
+    grown = min(last) / min(before) - 1
+    return _below("memory growth", "%/h", GROWTH_PERCENT, 100 * grown * 3600 / third_s)
 
 
 def limit_target(plan: Plan, breaking_point: int | None, stopped_by: str | None) -> Target:
