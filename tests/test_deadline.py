@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import time
 from contextlib import suppress
 from contextvars import Context
 
 import pytest
+import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -59,6 +62,32 @@ def test_after_the_deadline_the_wait_is_cancelled_and_the_task_goes_on() -> None
             assert await asyncio.sleep(0, "still here") == "still here"
 
     asyncio.run(scenario())
+
+
+def test_an_answer_that_lay_unread_while_the_loop_was_busy_is_in_time() -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        asking, answering = socket.socketpair()
+        with asking, answering:
+            asking.setblocking(False)
+
+            async def read() -> bytes:
+                return await loop.sock_recv(asking, 1)
+
+            async def handed_on() -> bytes:
+                return await asyncio.create_task(read())
+
+            deadline = Deadline(0.05)
+            asked = asyncio.create_task(deadline.run(handed_on()))
+            await asyncio.sleep(0.01)
+            answering.send(b"x")
+            time.sleep(0.1)  # noqa: ASYNC251
+            assert await asked == b"x"
+            with pytest.raises(DeadlineExceeded):
+                await deadline.run(handed_on())
+
+    for run in (asyncio.run, uvloop.run):
+        run(scenario())
 
 
 def test_each_wait_has_its_own_end_though_they_share_a_timer() -> None:

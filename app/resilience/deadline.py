@@ -13,6 +13,10 @@ _nearest_end: ContextVar[float | None] = ContextVar("nearest_end", default=None)
 """The loop time at which the first of the waits around the caller ends."""
 
 
+TURNS = 5
+"""Of the event loop: an answer is read in the first, and then handed on from one task to the next."""
+
+
 class DeadlineExceeded(Exception):
     """The answer did not come in time. timeout_s: how long it was waited for, in seconds."""
 
@@ -39,7 +43,8 @@ class Deadline:
     told: whether what is waited for may ask by `remaining_s` when it ends; without that a wait costs less.
 
     # Design: all waits have the same timeout, so they stand in a line ordered by when they end, and one timer looks at
-    the head of the line only. A wait costs a dict entry, not a timer.
+    the head of the line only. A wait costs a dict entry, not a timer. Where the loop itself is late, the answer may lie
+    unread in a socket, since a loop looks at its timers first: so a wait ends a few turns after its time.
     """
 
     __slots__ = ("_late", "_loop", "_timer", "_told", "_waiting", "timeout_s")
@@ -50,7 +55,7 @@ class Deadline:
         self._waiting: dict[asyncio.Task[Any], float] = {}
         self._late: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
 
     async def run(self, awaitable: Awaitable[Answer]) -> Answer:
         """The awaitable's result, if it comes within timeout_s seconds; otherwise it is cancelled.
@@ -96,6 +101,16 @@ class Deadline:
                     pass
 
     def _look(self) -> None:
+        """Some wait may be late: first let what has come meanwhile be read, and get to whoever waits for it."""
+        self._turn(TURNS)
+
+    def _turn(self, left: int) -> None:
+        if left:
+            self._timer = asyncio.get_running_loop().call_soon(self._turn, left - 1)
+        else:
+            self._interrupt()
+
+    def _interrupt(self) -> None:
         """Interrupt every wait that is late, and come back when the next one could be."""
         loop = asyncio.get_running_loop()
         now = loop.time()
