@@ -52,17 +52,14 @@ class Query(Struct, frozen=True):
     """Base of all queries; itself the query of routes that know no parameter."""
 
 
-class AssessQuery(Query, frozen=True):
-    explain: Annotated[
-        wire.Explain, Meta(description="`top`: at most six reasons; `full`: every characteristic and distress model")
-    ] = "top"
-    dry_run: Annotated[bool, Meta(description="assess without recording: `id` is null, the answer is 200")] = False
-
-
 class ReadQuery(Query, frozen=True):
     explain: Annotated[
         wire.Explain, Meta(description="`top`: at most six reasons; `full`: every characteristic and distress model")
     ] = "top"
+
+
+class AssessQuery(ReadQuery, frozen=True):
+    dry_run: Annotated[bool, Meta(description="assess without recording: `id` is null, the answer is 200")] = False
 
 
 class ListQuery(Query, frozen=True):

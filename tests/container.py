@@ -154,16 +154,7 @@ class Container(Service):
             *engine(), "run", "--rm", "--name", self.name, *HARDENED, *self.flags,
             "--volume", f"{volume}:/data", *options(told), self.image, *self.arguments,
         ]  # fmt: skip
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                command,
-                env=environment({}),
-                cwd=self.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        self.run(command, environment({}))
 
     @property
     def pid(self) -> int:

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -245,10 +245,19 @@ class Service:
         """The same, with the keys that there are."""
         given = {**self.settings, **settings}
         self.port = int(given.get("PORT") or free_port())
-        told = environment({**given, "PORT": str(self.port)})
+        self.run(COMMAND, environment({**given, "PORT": str(self.port)}))
+        try:
+            self.wait_for_health()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def run(self, command: Sequence[str], told: Mapping[str, str]) -> None:
+        """Start its process. told: all of its environment."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                COMMAND,
+                command,
                 env=told,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
@@ -256,12 +265,6 @@ class Service:
                 stderr=log,
                 start_new_session=True,
             )
-        try:
-            self.wait_for_health()
-        except BaseException:
-            self.kill()
-            raise
-        return self
 
     def wait_for_health(self) -> None:
         deadline = time.monotonic() + START_LIMIT_S

@@ -32,16 +32,7 @@ class Newcomer(Service):
     def spawn(self, **settings: str) -> None:
         """Start it and do not wait until it answers."""
         self.port = free_port()
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                COMMAND,
-                env=environment({**self.settings, "PORT": str(self.port), **settings}),
-                cwd=self.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        self.run(COMMAND, environment({**self.settings, "PORT": str(self.port), **settings}))
 
     @property
     def admin_key(self) -> str:

@@ -12,7 +12,6 @@ Answer = TypeVar("Answer")
 _nearest_end: ContextVar[float | None] = ContextVar("nearest_end", default=None)
 """The loop time at which the first of the waits around the caller ends."""
 
-
 TURNS = 5
 """Of the event loop: an answer is read in the first, and then handed on from one task to the next."""
 
