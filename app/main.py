@@ -78,9 +78,9 @@ if TYPE_CHECKING:
     # Its packages are an extra.
     from app.telemetry.otlp import Exporter
 
-GC_THRESHOLD = 50_000
-"""Containers made beyond those freed, from one collection to the next. With three and ten times as many, requests of
-10,000 connections are answered faster, and refusals leave too much behind (benchmarks/README.md)."""
+GC_THRESHOLD = 500_000
+"""Containers made beyond those freed, from one collection to the next: more than the requests of 10,000 connections are
+made of, so that load alone starts none. A tenth of it took a sixth of their time (benchmarks/README.md)."""
 SWITCH_INTERVAL_S = 0.02
 """How long the event loop may go on while another thread waits for the interpreter, as the server's does for every
 request. With the usual 5 ms, 10,000 connections get three quarters of the answers (benchmarks/README.md)."""

@@ -180,6 +180,8 @@ class Gate:
             template = _template(request)
             self._access.end(course, template, status, self._traffic.end(request.method, template, status, begun))
             # Its traceback leads back here: the request and its connection would stay until garbage is collected.
+            if course.error is not None and status != INTERNAL.status:
+                _without_traces(course.error)
             course.error = None
 
     async def _refused(self, error: Exception, request: Request, course: Course) -> tuple[int, Headers, bytes]:
@@ -227,6 +229,17 @@ class Gate:
         await receive()
         await self._stop()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _without_traces(error: BaseException) -> None:
+    """Let go of the frames that an error, and what it came of, passed. One that a whole batch was answered with has
+    those of all its requests; a failure that nobody expected keeps them for the others of its batch, who log it too."""
+    chain: list[BaseException | None] = [error]
+    while chain:
+        one = chain.pop()
+        if one is not None and one.__traceback__ is not None:
+            one.__traceback__ = None
+            chain += (one.__cause__, one.__context__)
 
 
 def _template(request: Request) -> str:
