@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from app.edge.rates import Rates
 from app.edge.request import Bodies, Request
 from app.errors import ProblemTable, Unavailable
 from app.limits.limiter import Limiter
+from app.resilience.batcher import Batcher
 from app.store.trail import Act
 from app.telemetry.cells import Cells
 from app.telemetry.log import json_line, told_of
@@ -40,6 +42,27 @@ class Broken:
     def find(self, request: Request) -> Any:
         async def endpoint(request: Request) -> Answer:
             raise ValueError("Acme Trading GmbH is no number")
+
+        return Route(endpoint, None, None, 0, ())
+
+
+class Batched:
+    """Routes whose every endpoint waits for a batch that fails, with one error for all of it."""
+
+    def __init__(self) -> None:
+        self._batcher: Batcher[int, None] = Batcher(self._send)
+
+    async def _send(self, items: list[int]) -> list[None]:
+        await asyncio.sleep(0)
+        try:
+            raise ConnectionError("reset")
+        except ConnectionError as error:
+            raise Unavailable("The database does not answer.") from error
+
+    def find(self, request: Request) -> Any:
+        async def endpoint(request: Request) -> Answer:
+            await self._batcher.submit(len(request.path))
+            return Answer(200, b"")
 
         return Route(endpoint, None, None, 0, ())
 
@@ -98,12 +121,17 @@ def test_of_what_nobody_expected_the_log_has_the_place_and_not_the_words(caplog:
     assert b"Acme" not in line
 
 
-def test_nothing_of_a_request_that_failed_waits_for_the_collector() -> None:
-    gate = made(Away())
-    gc.collect()
-    gc.disable()
+@pytest.mark.parametrize("routes", [Away, Batched])
+def test_nothing_of_a_request_that_failed_waits_for_the_collector(routes: Callable[[], Any]) -> None:
+    async def scenario() -> None:
+        gate = made(routes())
+        await ask(gate, 1)
+        gc.collect()
+        gc.disable()
+        await asyncio.gather(*[ask(gate, 10) for _ in range(10)])
+
     try:
-        asyncio.run(ask(gate, 10))
+        asyncio.run(scenario())
         assert [one for one in gc.get_objects() if isinstance(one, Request)] == []
     finally:
         gc.enable()
