@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 from app.edge.admission import Admission
 from app.edge.authentication import Guard
 from app.edge.rates import Rates
-from app.edge.request import Bodies, Disconnected, Headers, Receive, Request, Scope, Send
+from app.edge.request import KEPT_BYTES, Bodies, Disconnected, Headers, Receive, Request, Scope, Send
 from app.errors import (
     INTERNAL,
     Forbidden,
@@ -172,7 +172,7 @@ class Gate:
             except Exception as error:
                 status, headers, body = await self._refused(error, request, course)
             is_over = request.unread is False or await self._bodies.forget(request)
-            if (self.closes_connections or not is_over) and CLOSE not in headers:
+            if (self.closes_connections or not is_over or request.size_bytes > KEPT_BYTES) and CLOSE not in headers:
                 headers.append(CLOSE)
             await send({"type": "http.response.start", "status": status, "headers": headers})
             await send({"type": "http.response.body", "body": body})

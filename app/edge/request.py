@@ -70,7 +70,10 @@ _UNFIT_FOR_A_PATH = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffd]")
 
 FORGOTTEN_BYTES = 1_048_576
 FORGOTTEN_S = 1.0
-"""How much of a body that nobody wants is awaited, and for how long, so that the connection can be used again."""
+"""How much of a body that nobody wants is awaited, and for how long, so that its sender gets to read the answer."""
+KEPT_BYTES = 7168
+"""A connection that brought a longer request ends with the answer. The server reads into 8 KiB at first, makes that up
+to 400 KiB for what comes at once, and gives none of it back while the connection lasts (tests/test_connections.py)."""
 DRAIN_FACTOR = 8
 """How many times the limit of a body is read and thrown away, so that the client gets to read its 413."""
 
@@ -97,6 +100,7 @@ class Request:
     id: the caller's X-Request-ID where it is 1 to 128 characters of A-Za-z0-9._-, else one made here.
     content_length: bytes, or -1 where the body is chunked, or there is none.
     unread: whether there is a body that nobody has begun to read; None as long as that is not known.
+    size_bytes: of the headers and as much of the body as has come.
     owes: whether it was let in without being charged, and has not been since.
     credential: the key as it was sent, None where none was, b"" where what was sent cannot be one.
     headers: by name in lower case; those in LISTED that stood several times joined with commas, in order.
@@ -109,7 +113,7 @@ class Request:
 
     __slots__ = (
         "body", "chunked", "content_length", "content_type", "credential", "fields", "headers", "id", "method", "owes",
-        "path", "path_params", "principal", "query", "receive", "route", "scope", "unread",
+        "path", "path_params", "principal", "query", "receive", "route", "scope", "size_bytes", "unread",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
@@ -126,6 +130,7 @@ class Request:
         self.credential: bytes | None = None
         self.chunked = False
         self.unread: bool | None = None
+        self.size_bytes = 0
         self.owes = False
         self.route: Any = None
         self.body: bytes = b""
@@ -181,6 +186,7 @@ class Request:
         size_bytes = 0
         for name, value in sent:
             size_bytes += len(name) + len(value)
+        self.size_bytes = size_bytes
         if size_bytes > HEADER_LIMIT_BYTES or len(sent) > HEADER_LIMIT_COUNT:
             raise HeadersTooLarge(HEADER_LIMIT_BYTES, HEADER_LIMIT_COUNT)
         if len(found) != len(sent):
@@ -308,6 +314,7 @@ class Bodies:
             body = await self._deadline.run(_read(request.receive, request.content_length, limit_bytes))
         except DeadlineExceeded as late:
             raise BodyTooSlow(late.timeout_s) from None
+        request.size_bytes += len(body)
         return await expanded(body, limit_bytes) if gzipped else body
 
     async def forget(self, request: Request) -> bool:
@@ -321,9 +328,11 @@ class Bodies:
         if request.content_length > FORGOTTEN_BYTES or b"expect" in request.headers:
             return False
         try:
-            return await self._forgetting.run(_drain(request.receive, FORGOTTEN_BYTES))
+            forgotten_bytes = await self._forgetting.run(_drain(request.receive, FORGOTTEN_BYTES))
         except (DeadlineExceeded, Disconnected):
             return False
+        request.size_bytes += forgotten_bytes
+        return forgotten_bytes <= FORGOTTEN_BYTES
 
 
 async def _read(receive: Receive, wanted: int, limit_bytes: int) -> bytes:
@@ -357,17 +366,17 @@ async def _rest(receive: Receive, message: Message, body: bytes, wanted: int, li
         parts.append(part)
 
 
-async def _drain(receive: Receive, most_bytes: int) -> bool:
+async def _drain(receive: Receive, most_bytes: int) -> int:
     """Read and forget the rest of a body that was refused: a client that is still sending would not see the answer.
 
-    Whether that was all of it.
+    How many bytes that was, more than most_bytes where it was not all.
     """
-    read = 0
-    while read <= most_bytes:
+    read_bytes = 0
+    while read_bytes <= most_bytes:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise Disconnected
-        read += len(message.get("body", b""))
+        read_bytes += len(message.get("body", b""))
         if not message.get("more_body", False):
-            return True
-    return False
+            break
+    return read_bytes
