@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,7 @@ from screened import list_file, party
 from service import KEY, Answer, Client, Crowd, Service, environment, example, named, serving, unique, wait_until
 
 from app import __version__
-from app.telemetry import catalogue
+from app.telemetry import catalogue, process
 from app.telemetry.catalogue import METRICS
 from core.model import DECISIONS, LEVELS
 
@@ -411,6 +411,20 @@ SAMPLED = {
         catalogue.CPU, catalogue.MEMORY, catalogue.OPEN_FDS, catalogue.LOOP_LAG, catalogue.GC_PAUSE,
     )
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("folder", [process.OPEN_FILES, "/proc/self/fdinfo"], ids=["size", "names"])
+def test_open_files_are_counted_by_the_size_of_their_folder_or_by_their_names(
+    monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    """A kernel that tells no size of the first tells none of the second."""
+    monkeypatch.setattr(process, "OPEN_FILES", folder)
+    before = process.open_files()
+    with ExitStack() as stack:
+        for _ in range(50):
+            stack.callback(os.close, os.dup(0))
+        assert process.open_files() == before + 50
+    assert process.open_files() == before
 
 
 def test_what_is_sampled_can_be_switched_off_and_nothing_else(tmp_path: Path) -> None:

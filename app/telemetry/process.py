@@ -18,6 +18,7 @@ LAG_EVERY_S = 0.25
 FEW_S = 1.0
 """How often what is counted elsewhere is taken over, so that another process of the pod can tell it."""
 PAGE_BYTES = resource.getpagesize()
+OPEN_FILES = "/proc/self/fd"
 
 
 class ProcessWatch:
@@ -70,7 +71,7 @@ class ProcessWatch:
         meters, times = self._meters, os.times()
         meters.counter(catalogue.CPU).set(times.user + times.system)
         meters.counter(catalogue.MEMORY).set(resident_bytes())
-        meters.counter(catalogue.OPEN_FDS).set(len(os.listdir("/proc/self/fd")))
+        meters.counter(catalogue.OPEN_FDS).set(open_files())
 
     def _spawn(self, name: str, work: object) -> None:
         loop = asyncio.get_running_loop()
@@ -106,3 +107,12 @@ def resident_bytes() -> int:
     """Memory of this process that is in RAM."""
     with open("/proc/self/statm", "rb") as file:
         return int(file.read().split()[1]) * PAGE_BYTES
+
+
+def open_files() -> int:
+    """File descriptors of this process.
+
+    # PERF: with 10,000 connections their names take 9 ms, in which nobody is answered; the size of the folder, which
+    # Linux tells from 6.2 on, 5 us.
+    """
+    return os.stat(OPEN_FILES).st_size or len(os.listdir(OPEN_FILES))
