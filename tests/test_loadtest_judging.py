@@ -11,7 +11,7 @@ from app.loadtest.histogram import Histogram
 from app.loadtest.mix import MIXES, MixUnknown, ServiceMix, shares
 from app.loadtest.process import Point, Told, mine, users_at
 from app.loadtest.results import Fault
-from app.loadtest.scenarios import SCENARIOS, STRESS, Phase, Plan, lasting, quick
+from app.loadtest.scenarios import SCENARIOS, SOAK_S, STRESS, WARM_S, Phase, Plan, lasting, quick
 from app.loadtest.service import Address, NotUsable, found
 from app.loadtest.watching import read, readings
 
@@ -107,8 +107,11 @@ def test_memory_may_not_grow() -> None:
 
 def test_memory_is_judged_where_the_users_stay_for_ten_minutes() -> None:
     assert [name for name, make in SCENARIOS.items() if make(10_000).is_soak] == ["sustained", "endurance"]
-    assert lasting(PLAN, 600, 1.0).is_soak
-    assert not lasting(PLAN, 599, 1.0).is_soak
+    long, short = lasting(PLAN, 600, 1.0), lasting(PLAN, 599, 1.0)
+    assert (long.is_soak, long.warm_s) == (True, WARM_S)
+    assert (short.is_soak, short.warm_s) == (False, 0)
+    # Within what is not looked at.
+    assert WARM_S < SOAK_S / 3
 
 
 def test_a_recovery_is_ten_seconds_within_all_targets() -> None:
@@ -206,6 +209,14 @@ def test_a_mix_asks_in_its_shares_and_reads_what_was_recorded() -> None:
     for ask in asks[:200]:
         head, _, body = ask.data.partition(b"\r\n\r\n")
         assert head.count(b"Content-Length: %d" % len(body)) == (b"POST" in head[:4])
+
+
+def test_the_most_of_a_mix_is_a_batch_where_it_has_any() -> None:
+    made = {
+        text: ServiceMix("service:8080", "", shares(text), "run", 1).ask_most() for text in ("realistic", "assess=1")
+    }
+    assert {text: ask.kind for text, ask in made.items()} == {"realistic": "batch", "assess=1": "assess"}
+    assert made["realistic"].data.startswith(b"POST /v1/assessments/batch ")
 
 
 def test_a_mix_can_keep_to_some_businesses_and_to_dry_runs() -> None:

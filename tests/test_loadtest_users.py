@@ -27,6 +27,9 @@ class Plain:
     def ask(self) -> Ask:
         return Ask("plain", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 
+    def ask_most(self) -> Ask:
+        return Ask("most", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+
     def told(self, kind: str, status: int, head: bytes) -> None:
         self.told_of.append((kind, status, head))
 
@@ -74,6 +77,19 @@ def test_everything_intended_is_answered(plain: Answerer) -> None:
     assert answers == {("plain", 200): intended}
     assert not errors
     assert 40 <= intended <= 70
+
+
+def test_each_user_asks_once_for_the_most_within_the_time_to_get_warm(plain: Answerer) -> None:
+    async def run() -> tuple[list[Counter[tuple[str, int]]], int]:
+        async with crowd(plain.port, 40, warm_s=2.0) as made:
+            await asyncio.sleep(3.2)
+        return [tally.answers for _, tally in sorted(made.take(1 << 40).items())], made.users
+
+    seconds, users = asyncio.run(run())
+    most = [answers["most", 200] for answers in seconds]
+    assert sum(most) == users == 40
+    assert most[:2] == pytest.approx([20, 20], abs=2)
+    assert sum(answers["plain", 200] for answers in seconds) > 20 * users
 
 
 def test_every_status_is_counted_and_an_error_has_no_time() -> None:

@@ -74,7 +74,7 @@ def growth_target(memories: Sequence[float | None]) -> Target:
     """How much more memory a service takes by the hour under the same load. memories: bytes, by seconds.
 
     Of the last third of the time and of the one before, the least that it took: what was given back at any moment is
-    no growth. In the first third caches, pools and the buffers of connections fill.
+    no growth. In the first third caches, pools and the buffers of connections fill (`scenarios.WARM_S`).
     """
     third_s = len(memories) // 3
     before, last = (

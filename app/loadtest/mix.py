@@ -85,8 +85,7 @@ class ServiceMix:
             path = self._paths[int(self._chance.random() * len(self._paths))]
             return Ask(kind, b"GET %b HTTP/1.1\r\n%b\r\n" % (path, self._common))
         if kind == "batch":
-            items = b",".join([self._profiles.body() for _ in range(BATCH_ITEMS)])
-            return Ask(kind, self._posted(b"/v1/assessments/batch", b'{"items":[%b]}' % items))
+            return self._batch()
         if self._bodies and self._chance.random() < self._repeated:
             body = self._bodies[int(self._chance.random() * len(self._bodies))]
         else:
@@ -96,6 +95,10 @@ class ServiceMix:
             return Ask(kind, self._posted(b"/v1/assessments?dry_run=true", body))
         return Ask("assess", self._posted(b"/v1/assessments", body))
 
+    def ask_most(self) -> Ask:
+        """A batch, where there are any."""
+        return self._batch() if "batch" in self._kinds else self.ask()
+
     def told(self, kind: str, status: int, head: bytes) -> None:
         """Remember where a recorded assessment is."""
         if status == 201:
@@ -103,6 +106,10 @@ class ServiceMix:
             if at >= 0:
                 end = head.find(b"\r\n", at + 12)
                 self._paths.append(head[at + 12 : end if end > 0 else len(head)])
+
+    def _batch(self) -> Ask:
+        items = b",".join([self._profiles.body() for _ in range(BATCH_ITEMS)])
+        return Ask("batch", self._posted(b"/v1/assessments/batch", b'{"items":[%b]}' % items))
 
     def _posted(self, path: bytes, body: bytes) -> bytes:
         self._made += 1

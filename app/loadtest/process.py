@@ -41,7 +41,7 @@ class Orders(Struct, frozen=True):
     """What one process has to do.
 
     host, port: to connect to.  shares: of the kinds of requests.  run: text that makes the ids of a run its own.
-    number: of this process, from 0.  points: of the users of all processes.  businesses: as in scenarios.Plan.
+    number: of this process, from 0.  points: of the users of all processes.  businesses, warm_s: as in scenarios.Plan.
     The rest is of users.Crowd.
     """
 
@@ -59,6 +59,7 @@ class Orders(Struct, frozen=True):
     sources: tuple[str, ...]
     flat_out: bool
     businesses: int
+    warm_s: float = 0.0
 
 
 class Told(Struct, array_like=True):
@@ -123,6 +124,7 @@ async def _generate(orders: Orders, pipe: Connection) -> None:
         longest_s=orders.longest_s,
         sources=orders.sources,
         flat_out=orders.flat_out,
+        warm_s=orders.warm_s,
         clock=time.monotonic,
     )
     points = orders.points

@@ -109,6 +109,7 @@ class Fleet:
                 share.sources,
                 plan.flat_out,
                 plan.businesses,
+                plan.warm_s,
             )
             process = context.Process(target=generate, args=(orders, theirs), name=f"loadtest-{number}", daemon=True)
             process.start()

@@ -18,6 +18,9 @@ LEAST_S = 5
 """Of a phase, however much times are shrunk: every user sends once in so long."""
 MINUTE = 60
 SOAK_S = 10 * MINUTE
+WARM_S = 90.0
+"""By then every connection of a soak has carried the largest of its requests: what it takes of the service for that is
+no growth. By chance alone, of one request in a hundred it takes a user who asks every 5 s an hour."""
 
 
 class Phase(NamedTuple):
@@ -58,6 +61,11 @@ class Plan(NamedTuple):
         """Whether as many users stay for so long that memory has to stay as it is."""
         is_steady = len({users for phase in self.phases for users in (phase.first, phase.last)}) == 1
         return is_steady and not self.flat_out and self.seconds >= SOAK_S
+
+    @property
+    def warm_s(self) -> float:
+        """In how many seconds every user has asked for the most of the mix; 0 where memory is not looked at."""
+        return WARM_S if self.is_soak else 0.0
 
     def points(self) -> list[Point]:
         """The users over time, for the generator."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import math
 from collections import Counter, deque
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, cast
@@ -40,6 +41,9 @@ class Mix(Protocol):
     def ask(self) -> Ask:
         """The next request."""
 
+    def ask_most(self) -> Ask:
+        """The request that takes the most of a connection."""
+
     def told(self, kind: str, status: int, head: bytes) -> None:
         """An answer. head: in lower case."""
 
@@ -75,10 +79,13 @@ class Tally:
 class User(asyncio.Protocol):
     """One connection, kept alive and made again when it was lost, and the requests that are due on it."""
 
-    __slots__ = ("_buffer", "_crowd", "_due", "_kind", "_left", "_sent_at", "_transport", "_waiting", "leaves")
+    __slots__ = (
+        "_asks_most_at", "_buffer", "_crowd", "_due", "_kind", "_left", "_sent_at", "_transport", "_waiting", "leaves",
+    )  # fmt: skip
 
     def __init__(self, crowd: Crowd) -> None:
         self._crowd = crowd
+        self._asks_most_at = math.inf
         self._transport: asyncio.Transport | None = None
         self._waiting: deque[float] = deque()
         self._kind = ""
@@ -103,6 +110,10 @@ class User(asyncio.Protocol):
         """Whether something is due that no connection is there for."""
         return self._transport is None and bool(self._waiting)
 
+    def ask_most_from(self, at: float) -> None:
+        """Once, with the first request that is due from then on, ask for the most of the mix."""
+        self._asks_most_at = at
+
     def intend(self, due: float) -> None:
         """A request is due. It is sent as soon as the one before it is answered."""
         if self._kind or self._transport is None:
@@ -113,7 +124,11 @@ class User(asyncio.Protocol):
             self._send(due)
 
     def _send(self, due: float) -> None:
-        ask = self._crowd.mix.ask()
+        if due < self._asks_most_at:
+            ask = self._crowd.mix.ask()
+        else:
+            ask = self._crowd.mix.ask_most()
+            self._asks_most_at = math.inf
         self._kind, self._due = ask.kind, due
         self._sent_at = self._crowd.clock()
         assert self._transport is not None
@@ -230,7 +245,8 @@ class Crowd:
 
     target: host and port.  sources: local addresses in turn, none for the system's choice.  period_s: between the
     requests of a user.  flat_out: each sends again as soon as it was answered instead.  longest_s: an answer later than
-    this is an error.  clock: seconds.
+    this is an error.  warm_s: in so many seconds each in turn has once asked for the most of the mix, 0 for none.
+    clock: seconds.
     is_flat_out: whether users send again at once now, which they do from the start on.
     """
 
@@ -243,6 +259,7 @@ class Crowd:
         longest_s: float = 10.0,
         sources: tuple[str, ...] = (),
         flat_out: bool = False,
+        warm_s: float = 0.0,
         clock: Callable[[], float],
     ) -> None:
         self.mix = mix
@@ -253,6 +270,7 @@ class Crowd:
         self._target = target
         self._sources = sources
         self._longest_s = longest_s
+        self._warm_s = warm_s
         self._n_slots = max(1, round(period_s / TICK_S))
         self._slots: list[list[User]] = [[] for _ in range(self._n_slots)]
         self._users: list[tuple[User, int]] = []
@@ -292,6 +310,9 @@ class Crowd:
         """Begin to intend requests. begun: on the clock; seconds are counted from there.  seconds: nothing is intended
         after so many."""
         self._begun = begun
+        if self._warm_s:
+            for user, slot in self._users:
+                user.ask_most_from(begun + slot / self._n_slots * self._warm_s)
         self._n_ticks = None if seconds is None else round(seconds / TICK_S)
         self._tick = 0
         self.is_flat_out = self._flat_out
