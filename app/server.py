@@ -87,7 +87,8 @@ def run(loaded: Loaded) -> None:
         workers=server.workers,
         loop=Loops.uvloop,
         task_impl=TaskImpl.asyncio,
-        runtime_mode=RuntimeModes.auto,
+        # PERF: its other mode wakes more threads for an answer (benchmarks/README.md).
+        runtime_mode=RuntimeModes.st,
         http=HTTPModes.http1,
         websockets=False,
         backlog=server.backlog,

@@ -47,7 +47,7 @@ if __name__ == "__main__":
         interface=Interfaces.ASGI,
         loop=Loops.uvloop,
         task_impl=TaskImpl.asyncio,
-        runtime_mode=RuntimeModes.auto,
+        runtime_mode=RuntimeModes.st,
         http=HTTPModes.http1,
         websockets=False,
         http1_settings=HTTP1Settings(header_read_timeout=5000),
