@@ -71,9 +71,9 @@ _UNFIT_FOR_A_PATH = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffd]")
 FORGOTTEN_BYTES = 1_048_576
 FORGOTTEN_S = 1.0
 """How much of a body that nobody wants is awaited, and for how long, so that its sender gets to read the answer."""
-KEPT_BYTES = 7168
-"""A connection that brought a longer request ends with the answer. The server reads into 8 KiB at first, makes that up
-to 400 KiB for what comes at once, and gives none of it back while the connection lasts (tests/test_connections.py)."""
+KEPT_BYTES = 32_768
+"""A connection that brought a longer request ends with the answer. The server makes its buffer of 8 KiB up to 400 KiB
+large for what comes at once, and gives none of it back while the connection lasts (tests/test_connections.py)."""
 DRAIN_FACTOR = 8
 """How many times the limit of a body is read and thrown away, so that the client gets to read its 413."""
 
