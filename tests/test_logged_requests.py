@@ -288,7 +288,7 @@ def test_the_form_can_be_chosen(tmp_path: Path, chosen: str, is_json: bool) -> N
     with serving(tmp_path, LOG_LEVEL="info", LOG_FORMAT=chosen) as service:
         assert service.terminate() == 0
         rows = [row for row in service.logged().splitlines() if "Started worker-1" in row]
-        assert [row.startswith("{") for row in rows] == [is_json]
+        assert {row.startswith("{") for row in rows} == {is_json}
         assert "\x1b" not in service.logged()
 
 

@@ -10,7 +10,7 @@ from problems import problem
 from rawhttp import malformed
 from service import KEY, Service, Wire, serving
 
-from app.edge.request import FORGOTTEN_BYTES, FORGOTTEN_S
+from app.edge.request import FORGOTTEN_BYTES, FORGOTTEN_S, KEPT_BYTES
 
 PAUSE_S = 0.02
 """As a network makes it between a head and its body."""
@@ -52,8 +52,7 @@ CREATE = "POST /v1/assessments"
 JSON = "Content-Type: application/json"
 
 
-@pytest.mark.parametrize("length", [2, 5000, FORGOTTEN_BYTES])
-@pytest.mark.parametrize(
+REFUSALS = pytest.mark.parametrize(
     ("line", "role", "more", "status"),
     [
         (CREATE, None, JSON, 401),
@@ -65,6 +64,10 @@ JSON = "Content-Type: application/json"
         ("GET /health", None, JSON, 200),
     ],
 )
+
+
+@pytest.mark.parametrize("length", [2, 5000, KEPT_BYTES - 512])
+@REFUSALS
 def test_a_connection_is_of_use_after_a_refusal_that_did_not_wait_for_the_body(
     service: Service,
     keys: dict[str | None, str | None],
@@ -83,6 +86,20 @@ def test_a_connection_is_of_use_after_a_refusal_that_did_not_wait_for_the_body(
             assert answer.status == status
             assert "connection" not in answer.headers
         assert works(wire)
+
+
+@REFUSALS
+def test_a_large_body_that_is_not_wanted_passes_before_the_answer_ends_its_connection(
+    service: Service, keys: dict[str | None, str | None], line: str, role: str | None, more: str, status: int
+) -> None:
+    with Wire(service.port) as wire:
+        wire.write(headed(line, keys[role], FORGOTTEN_BYTES, more))
+        time.sleep(PAUSE_S)
+        wire.write(b"x" * FORGOTTEN_BYTES)
+        answer = wire.answer()
+        assert answer.status == status
+        assert answer.headers["connection"] == "close"
+        assert is_closed(wire)
 
 
 def test_a_body_in_chunks_that_is_not_wanted_passes(service: Service) -> None:
