@@ -23,11 +23,13 @@ class Plain:
 
     def __init__(self) -> None:
         self.told_of: list[tuple[str, int, bytes]] = []
+        self.asked_most_at: list[float] = []
 
     def ask(self) -> Ask:
         return Ask("plain", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 
     def ask_most(self) -> Ask:
+        self.asked_most_at.append(time.monotonic())
         return Ask("most", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 
     def told(self, kind: str, status: int, head: bytes) -> None:
@@ -80,16 +82,19 @@ def test_everything_intended_is_answered(plain: Answerer) -> None:
 
 
 def test_each_user_asks_once_for_the_most_within_the_time_to_get_warm(plain: Answerer) -> None:
-    async def run() -> tuple[list[Counter[tuple[str, int]]], int]:
-        async with crowd(plain.port, 40, warm_s=2.0) as made:
+    async def run() -> tuple[Crowd, list[float]]:
+        async with crowd(plain.port, 40, period_s=0.5, warm_s=2.0) as made:
             await asyncio.sleep(3.2)
-        return [tally.answers for _, tally in sorted(made.take(1 << 40).items())], made.users
+        assert isinstance(made.mix, Plain)
+        return made, made.mix.asked_most_at
 
-    seconds, users = asyncio.run(run())
-    most = [answers["most", 200] for answers in seconds]
-    assert sum(most) == users == 40
-    assert most[:2] == pytest.approx([20, 20], abs=2)
-    assert sum(answers["plain", 200] for answers in seconds) > 20 * users
+    made, at = asyncio.run(run())
+    seconds = [tally.answers for _, tally in sorted(made.take(1 << 40).items())]
+    assert sum(answers["most", 200] for answers in seconds) == made.users == len(at) == 40
+    assert sum(answers["plain", 200] for answers in seconds) > 4 * made.users
+    # 20 a second, and not those of a period in one go.
+    assert 1.5 < at[-1] - at[0] < 2.6
+    assert max(sum(begun <= other < begun + 0.15 for other in at) for begun in at) <= 7
 
 
 def test_every_status_is_counted_and_an_error_has_no_time() -> None:

@@ -311,8 +311,9 @@ class Crowd:
         after so many."""
         self._begun = begun
         if self._warm_s:
-            for user, slot in self._users:
-                user.ask_most_from(begun + slot / self._n_slots * self._warm_s)
+            # By number, not by slot: those who are due one after the other are not warm one after the other, too.
+            for number, (user, _) in enumerate(self._users):
+                user.ask_most_from(begun + number / len(self._users) * self._warm_s)
         self._n_ticks = None if seconds is None else round(seconds / TICK_S)
         self._tick = 0
         self.is_flat_out = self._flat_out
