@@ -134,15 +134,6 @@ class Container(Service):
         self.arguments = arguments
         (folder / "data").mkdir(exist_ok=True)
 
-    def launch(self, **settings: str) -> Container:
-        self.spawn(**settings)
-        try:
-            self.wait_for_health()
-        except BaseException:
-            self.kill()
-            raise
-        return self
-
     def spawn(self, **settings: str) -> None:
         """Run the container and do not wait until it answers."""
         self.port = free_port()

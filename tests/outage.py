@@ -206,6 +206,11 @@ def held(pid: int) -> Held:
     return Held(files, int(fields["Threads"]), int(fields["VmRSS"].split()[0]) * 1024)
 
 
+def memory_bytes(service: Service) -> int:
+    """Resident, of all its workers."""
+    return sum(held(pid).memory_bytes for pid in service.workers())
+
+
 def backends(server: Postgres, url: str) -> set[int]:
     """The process ids of the service's connections to its database."""
     name = url.rpartition("/")[2]

@@ -243,15 +243,19 @@ class Service:
 
     def launch(self, **settings: str) -> Service:
         """The same, with the keys that there are."""
-        given = {**self.settings, **settings}
-        self.port = int(given.get("PORT") or free_port())
-        self.run(COMMAND, environment({**given, "PORT": str(self.port)}))
+        self.spawn(**settings)
         try:
             self.wait_for_health()
         except BaseException:
             self.kill()
             raise
         return self
+
+    def spawn(self, **settings: str) -> None:
+        """The same, without waiting until it answers."""
+        given = {**self.settings, **settings}
+        self.port = int(given.get("PORT") or free_port())
+        self.run(COMMAND, environment({**given, "PORT": str(self.port)}))
 
     def run(self, command: Sequence[str], told: Mapping[str, str]) -> None:
         """Start its process. told: all of its environment."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 import pytest
+from outage import memory_bytes
 from service import HOST, KEY, Client, Service, Wire, named, serving
 
 pytestmark = pytest.mark.slow
@@ -130,12 +131,6 @@ def test_a_flood_of_connections_is_borne(attacked: Service) -> None:
     with Legitimate(attacked) as caller:
         assert asyncio.run(flood()) == FLOOD
     caller.check()
-
-
-def memory_bytes(service: Service) -> int:
-    """The resident memory of all workers."""
-    pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in service.workers()]
-    return sum(pages) * resource.getpagesize()
 
 
 def test_a_gzip_bomb_is_refused_where_its_limit_is_reached(attacked: Service) -> None:

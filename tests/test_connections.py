@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
-import resource
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
+from outage import memory_bytes
 from rawhttp import head, malformed
 from service import Service, Wire, named, serving
 
@@ -87,11 +86,6 @@ def counted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service whose memory nobody else fills."""
     with serving(tmp_path_factory.mktemp("counted")) as service:
         yield service
-
-
-def memory_bytes(service: Service) -> int:
-    [pid] = service.workers()
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 @pytest.mark.parametrize(

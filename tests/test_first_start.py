@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from databases import Postgres, migrated
-from service import COMMAND, HOST, SECRETS, Service, environment, example, failed_start, free_port, wait_until
+from service import COMMAND, HOST, SECRETS, Service, environment, example, failed_start, wait_until
 
 from app.credentials import recognise
 
@@ -25,14 +25,7 @@ class Newcomer(Service):
             self.settings.pop(name)
 
     def start(self, **settings: str) -> Service:
-        self.spawn(**settings)
-        self.wait_for_health()
-        return self
-
-    def spawn(self, **settings: str) -> None:
-        """Start it and do not wait until it answers."""
-        self.port = free_port()
-        self.run(COMMAND, environment({**self.settings, "PORT": str(self.port), **settings}))
+        return self.launch(**settings)
 
     @property
     def admin_key(self) -> str:
